@@ -1,0 +1,37 @@
+"""``capxai caption``: say what is in a picture."""
+
+from __future__ import annotations
+
+from capxai.cli.options import Beam, ConfigFile, Debug, Device, Images, Json, Model, Quiet, Settings
+from capxai.cli.rendering import end_with_failures, print_line
+from capxai.cli.reporter import RichReporter, print_json
+from capxai.cli.settings import configure
+
+EXAMPLES = ("capxai caption image.jpg", "capxai caption photos/*.jpg --model runs/x --beam 5 --json")
+
+
+def caption(
+    images: Images,
+    model: Model = None,
+    beam: Beam = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Caption pictures, many at a time. Prints one line for each: its path, a tab, the caption."""
+    from capxai.recipes.caption import CaptionConfig, run
+
+    typed = {"images": images, "model": model, "beam": beam, "device": device}
+    reporter = RichReporter(quiet)
+    report = run(configure(CaptionConfig, typed, config, settings), reporter)
+    if json:
+        print_json(report.to_json())
+    else:
+        for picture in report.pictures:
+            print_line(f"{picture.image}\t{picture.caption}")
+    if report.domain_note and report.pictures:
+        reporter.warn(report.domain_note)
+    end_with_failures(report.failures, len(report.pictures) + len(report.failures))

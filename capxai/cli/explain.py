@@ -1,0 +1,114 @@
+"""``capxai explain``: which pixels and which words spoke for and against each word of a caption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from capxai.cli.options import Beam, ConfigFile, Debug, Device, Force, Images, Json, Model, Quiet, Seed, Settings
+from capxai.cli.rendering import end_with_failures, print_line, print_table
+from capxai.cli.reporter import RichReporter, print_json
+from capxai.cli.settings import configure
+
+if TYPE_CHECKING:
+    from capxai.recipes.explain import ExplainedPicture, ExplainReport
+    from capxai.types import JsonObject
+
+EXAMPLES = (
+    "capxai explain image.jpg",
+    'capxai explain image.jpg --caption "a red car on the road" --method grad-cam --out compare',
+    "capxai explain photos/*.jpg --model runs/x --quiet --json > report.json",
+)
+METHODS = "lrp|gradient|gradient-x-input|guided-backprop|grad-cam|guided-grad-cam|attention|random"
+TABLES_UP_TO = 3
+"""With more pictures than this, each gets one line instead of a table of its words."""
+
+Method = Annotated[str | None, typer.Option("--method", metavar=METHODS, help="How to explain.", show_default="lrp")]
+Caption = Annotated[
+    str | None,
+    typer.Option("--caption", metavar="TEXT", help="The caption to explain.", show_default="the model's own"),
+]
+Head = Annotated[
+    str | None, typer.Option("--head", metavar="all|N", help="Attention head whose relevance to keep.", show_default="all")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where to; each picture gets a folder in it.", show_default="explanations"),
+]
+Scale = Annotated[
+    str | None,
+    typer.Option("--scale", metavar="caption|word", help="What shares a color scale.", show_default="caption"),
+]
+
+
+def explain(
+    images: Images,
+    model: Model = None,
+    method: Method = None,
+    caption: Caption = None,
+    head: Head = None,
+    out: Out = None,
+    beam: Beam = None,
+    scale: Scale = None,
+    device: Device = None,
+    seed: Seed = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show for every word of a caption which pixels and which preceding words spoke for and against it.
+
+    Writes a folder for each picture: explanation.html (open it in a browser), .png, .npz and .json.
+    """
+    from capxai.recipes.explain import ExplainConfig, run
+
+    typed = {
+        "images": images,
+        "model": model,
+        "method": method,
+        "caption": caption,
+        "head": head,
+        "out": out,
+        "beam": beam,
+        "scale": scale,
+        "device": device,
+        "seed": seed,
+        "force": force or None,
+    }
+    reporter = RichReporter(quiet)
+    report = run(configure(ExplainConfig, typed, config, settings), reporter)
+    if json:
+        print_json(report.to_json())
+    else:
+        _print_report(report)
+    if report.domain_note and report.pictures:
+        reporter.warn(report.domain_note)
+    end_with_failures(report.failures, len(report.pictures) + len(report.failures))
+
+
+def _print_report(report: ExplainReport) -> None:
+    for picture in report.pictures:
+        if len(report.pictures) <= TABLES_UP_TO:
+            _print_picture(picture)
+        else:
+            print_line(f"{picture.image}: {picture.explanation['caption']}  ->  {picture.folder}")
+
+
+def _print_picture(picture: ExplainedPicture) -> None:
+    print_line(f"{picture.image}: {picture.explanation['caption']}")
+    rows = [_row(word) for word in picture.explanation["words"]]
+    print_table("", ("word", "probability", "picture", "words", "bias", "eps"), rows)
+    print_line(f"Shares are of the {picture.explanation['share_of']}. Written to {picture.folder}:")
+    for suffix in ("html", "png", "npz", "json"):
+        print_line(f"  {picture.folder / f'explanation.{suffix}'}")
+    print_line("")
+
+
+def _row(word: JsonObject) -> tuple[str, ...]:
+    shares = (word["share"][part] for part in ("picture", "words", "bias", "eps"))
+    return (word["token"], f"{word['probability']:.3f}", *("-" if share is None else f"{share:+.1%}" for share in shares))

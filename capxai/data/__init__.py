@@ -1,0 +1,1 @@
+"""Corpora, vocabulary, pictures and stored features: everything that is read from disk before a model sees it."""

@@ -1,0 +1,142 @@
+"""Carry the logit of every word of a caption back to the picture and to the preceding words, all words at once.
+
+One graph, two stretches. The decoder is unrolled once over the caption with its features and word vectors as leaves; one batched backward
+pass carries all words. The encoder has run once as well; what reaches its features goes on to the pixels as one batch of words, and
+everything that depends on the picture alone has been computed once. Which numbers flow, relevance or derivatives, is the composite's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from capxai.lrp.attach import attached
+from capxai.lrp.audit import audit
+from capxai.lrp.composites import Composite
+from capxai.lrp.propagation import Ledger
+from capxai.models.captioner import Captioner
+from capxai.models.state import Step
+
+WORDS_AT_ONCE = 10
+"""How many words go through the encoder in one batch. At 224 pixels VGG16 needs about 60 MB a word; a larger batch is not faster."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model reading a picture and a caption: what all methods explain.
+
+    Attributes:
+        model: In evaluation mode.
+        images: (1, 3, H, W) normalized picture, or None where only features are at hand.
+        features: (1, K, C), without a graph.
+        tokens: (T,) int64, the words of the caption without specials.
+    """
+
+    model: Captioner
+    images: Tensor | None
+    features: Tensor
+    tokens: Tensor
+
+    @property
+    def inputs(self) -> Tensor:
+        """The input words of every step, (T,) int64: ``<start>`` and all words but the last."""
+        start = self.tokens.new_tensor([self.model.vocabulary.start])
+        return torch.cat([start, self.tokens[:-1]])
+
+    def unroll(self) -> list[Step]:
+        """Run the model plainly over the caption."""
+        vectors = self.model.embed(self.inputs)
+        return self.model.unroll(self.model.remember(self.features), lambda t, _: vectors[None, t], len(self.tokens))
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What arrived at the leaves for every word: relevance, or derivatives, as the composite has it.
+
+    Attributes:
+        pixels: (T, 3, H, W), or None where the model has no encoder or pixels were not asked for.
+        features: (T, K, C).
+        words: (T, T, E); zero for words that come later.
+        kept: (T, 3) float64, columns of `Ledger.COLUMNS`: what nodes of decoder and encoder kept; zero for derivatives.
+    """
+
+    pixels: Tensor | None
+    features: Tensor
+    words: Tensor
+    kept: Tensor
+
+
+def attribute(reading: Reading, composite: Composite, pixels: bool = True) -> Attribution:
+    """Carry every word of a caption back to the leaves.
+
+    Relevance starts as the raw logit of the explained word, a derivative as one; all other logits start at zero.
+
+    Args:
+        reading: Model, picture and caption.
+        composite: Rules for the way back.
+        pixels: Whether to go on through the encoder.
+
+    Raises:
+        RelevanceError: An operation on the way has no rule, or the model is in training mode.
+    """
+    arrived_features, words, kept = _through_decoder(reading, composite)
+    if not pixels or reading.images is None:
+        return Attribution(None, arrived_features, words, kept)
+    arrived_pixels, kept_by_encoder = _through_encoder(reading, composite, arrived_features)
+    return Attribution(arrived_pixels, arrived_features, words, kept + kept_by_encoder)
+
+
+def _through_decoder(reading: Reading, composite: Composite) -> tuple[Tensor, Tensor, Tensor]:
+    model, tokens = reading.model, reading.tokens
+    features = reading.features.detach().requires_grad_()
+    words = model.embed(reading.inputs).detach()[None].requires_grad_()  # (1, T, E)
+    with torch.enable_grad(), _frozen(model), _ledger(model, composite, features) as ledger:
+        steps = model.unroll(model.remember(features), lambda t, _: words[:, t], len(tokens))
+        chosen = torch.stack([step.logits for step in steps], 1).gather(2, tokens[None, :, None]).squeeze(2)  # (1, T)
+    if composite.audited:
+        audit(chosen)
+    start = torch.diag_embed(chosen.detach() if composite.audited else torch.ones_like(chosen)).transpose(0, 1)  # (T, 1, T)
+    arrived = torch.autograd.grad(chosen, (features, words, ledger.account), start, is_grads_batched=True, allow_unused=True)
+    kept = features.new_zeros(len(tokens), len(Ledger.COLUMNS), dtype=torch.float64) if arrived[2] is None else arrived[2][:, 0]
+    return arrived[0][:, 0], arrived[1][:, 0], kept
+
+
+def _through_encoder(reading: Reading, composite: Composite, arrived: Tensor) -> tuple[Tensor, Tensor]:
+    assert reading.images is not None
+    images = reading.images.detach().requires_grad_()
+    with torch.enable_grad(), _frozen(reading.model), _ledger(reading.model, composite, images) as ledger:
+        features = reading.model.features(images)
+    if composite.audited:
+        audit(features)
+    pixels, kept = [], []
+    for batch in arrived[:, None].split(WORDS_AT_ONCE):
+        found = torch.autograd.grad(
+            features, (images, ledger.account), batch, retain_graph=True, is_grads_batched=True, allow_unused=True
+        )
+        pixels.append(found[0][:, 0])
+        kept.append(batch.new_zeros(len(batch), len(Ledger.COLUMNS), dtype=torch.float64) if found[1] is None else found[1][:, 0])
+    return torch.cat(pixels), torch.cat(kept)
+
+
+@contextmanager
+def _ledger(model: Captioner, composite: Composite, leaf: Tensor) -> Iterator[Ledger]:
+    ledger = Ledger(len(leaf), leaf.device)
+    with attached(model, composite, ledger):
+        yield ledger
+
+
+@contextmanager
+def _frozen(model: Captioner) -> Iterator[None]:
+    """Keep the weights out of the graph: only the leaves matter, and a graph of the weights would cost memory."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

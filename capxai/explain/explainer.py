@@ -1,0 +1,147 @@
+"""Explain one caption of one picture: the library's main function."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from capxai.data.images import read_image
+from capxai.errors import VocabularyError
+from capxai.explain.attribution import Reading
+from capxai.explain.explanation import Explanation
+from capxai.explain.methods import Maps, Options, Request, find_method, region_grid
+from capxai.lrp.propagation import Ledger
+from capxai.models.captioner import Captioner
+from capxai.models.decoding import DecodingOptions, decode
+from capxai.types import FloatArray, ImageArray
+
+
+def explain(
+    model: Captioner,
+    image: str | Path | ImageArray,
+    method: str = "lrp",
+    caption: str | None = None,
+    *,
+    beam: int = 3,
+    options: Options | None = None,
+    head: int | None = None,
+) -> Explanation:
+    """Say for every word of a caption which pixels and which preceding words spoke for and against it.
+
+    Args:
+        model: From `capxai.load`.
+        image: A picture file, or (H, W, 3) uint8 RGB.
+        method: A name in `capxai.explain.methods.METHODS`.
+        caption: The caption to explain; None explains what the model says by itself.
+        beam: Beam width for the model's own caption.
+        options: Settings of the method.
+        head: Shorthand for ``options.head``.
+
+    Returns:
+        The explanation; relevance of `lrp` is signed and in logit units.
+
+    Raises:
+        ImageError: The picture cannot be read.
+        VocabularyError: The caption holds no word, or a word that the model does not know; the message names it.
+        RelevanceError: Unknown method, or one that the model cannot give.
+    """
+    explained = find_method(method)
+    picture = model.preprocessing.resize(image if isinstance(image, np.ndarray) else read_image(image))
+    chosen = options or Options()
+    if head is not None:
+        chosen = replace(chosen, head=head)
+    with _evaluating(model):
+        reading = read(model, picture, caption, beam)
+        maps = explained(Request(reading, chosen))
+        facts = _facts(reading)
+    source = "" if isinstance(image, np.ndarray) else Path(image).name
+    note = model.lineage.get("domain_note")
+    return Explanation(
+        tokens=tuple(model.vocabulary.words[token] for token in reading.tokens.tolist()),
+        token_ids=reading.tokens.cpu().numpy(),
+        method=method,
+        model=str(model.lineage.get("name") or model.specification.decoder),
+        image=picture,
+        grid=region_grid(reading),
+        source=source,
+        notes=(str(note),) if note else (),
+        **facts,
+        **_arrays(maps),
+    )
+
+
+def read(model: Captioner, picture: ImageArray, caption: str | None, beam: int = 3) -> Reading:
+    """Let a model look at a picture and read a caption, or write its own.
+
+    Args:
+        model: In evaluation mode.
+        picture: (S, S, 3) uint8 RGB, resized by the model's preprocessing.
+        caption: None for the model's own caption, decoded with a beam.
+        beam: Width of the beam.
+
+    Raises:
+        VocabularyError: The caption holds no word or an unknown one, or the model has nothing to say about the picture.
+    """
+    with torch.no_grad():
+        images = model.preprocessing.normalize(torch.from_numpy(picture)[None].to(model.device))
+        features = model.features(images)
+        if caption is None:
+            tokens = list(decode(model, model.remember(features), DecodingOptions(strategy="beam", beam=beam))[0].token_ids)
+        else:
+            tokens = model.vocabulary.encode(caption)
+    if not tokens:
+        raise VocabularyError(
+            "There is no word to explain: "
+            + ("the model's own caption of this picture is empty. Give one with --caption." if caption is None
+               else f"the caption '{caption}' holds none. Give at least one word.")
+        )  # fmt: skip
+    return Reading(model, images, features, torch.tensor(tokens, device=model.device))
+
+
+def _facts(reading: Reading) -> dict[str, FloatArray | None]:
+    """Collect what the plain forward pass says about every word."""
+    with torch.no_grad():
+        steps = reading.unroll()
+        logits = torch.stack([step.logits[0] for step in steps])  # (T, V)
+        chosen = reading.tokens[:, None]
+        sentinels = [step.sentinel[0] for step in steps if step.sentinel is not None]
+        return {
+            "logits": _numpy(logits.gather(1, chosen)[:, 0]),
+            "probability": _numpy(torch.softmax(logits, 1).gather(1, chosen)[:, 0]),
+            "attention": _numpy(torch.stack([step.attention[0] for step in steps])),
+            "sentinel": _numpy(torch.stack(sentinels)) if sentinels else None,
+        }
+
+
+def _arrays(maps: Maps) -> dict[str, FloatArray | None]:
+    kept = {} if maps.kept is None else dict(zip(Ledger.COLUMNS, maps.kept.unbind(1), strict=True))
+    return {
+        "pixel_relevance": _numpy(maps.pixels),
+        "region_relevance": _numpy(maps.regions),
+        "word_relevance": _numpy(maps.words),
+        "bias_relevance": _numpy(kept.get("bias")),
+        "eps_relevance": _numpy(kept.get("eps")),
+        "other_heads_relevance": _numpy(kept["other heads"]) if kept and bool(kept["other heads"].any()) else None,
+    }
+
+
+def _numpy(tensor: Tensor | None) -> FloatArray | None:
+    return None if tensor is None else tensor.detach().to("cpu", torch.float32).numpy()
+
+
+@contextmanager
+def _evaluating(model: Captioner) -> Iterator[None]:
+    """Put the model into evaluation mode and back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

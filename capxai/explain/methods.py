@@ -1,0 +1,223 @@
+"""The methods of explanation, by name. All of them explain the same caption of the same model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from capxai.errors import RelevanceError, unknown_choice
+from capxai.explain.attribution import Reading, attribute
+from capxai.lrp.composites import GRADIENT, GUIDED_BACKPROP, Composite, lrp
+from capxai.lrp.rules import AlphaBeta, Gamma, Rule, ZBox
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of the methods.
+
+    Attributes:
+        head: Attention head whose relevance to keep (`lrp` on a model with heads); None keeps all.
+        eps: Stabilizer of the epsilon rule.
+        alpha: Weight of positive contributions in the encoder.
+        beta: Weight of negative contributions in the encoder; alpha - beta = 1.
+        gamma: Use the gamma rule in the encoder instead of alpha-beta.
+        z_box: Use the z-box rule for the encoder's first convolution.
+        seed: Seed of `random`.
+    """
+
+    head: int | None = None
+    eps: float = 0.01
+    alpha: float = 1.0
+    beta: float = 0.0
+    gamma: float | None = None
+    z_box: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a method found, for T words.
+
+    Attributes:
+        pixels: (T, H, W), or None.
+        regions: (T, K), or None.
+        words: (T, T), or None.
+        kept: (T, 3) float64 as in `Attribution`, or None for methods that conserve nothing.
+    """
+
+    pixels: Tensor | None = None
+    regions: Tensor | None = None
+    words: Tensor | None = None
+    kept: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One caption to explain."""
+
+    reading: Reading
+    options: Options = field(default_factory=Options)
+
+
+Method = Callable[[Request], Maps]
+
+
+def lrp_composite(request: Request) -> Composite:
+    """Build the composite that the options ask for.
+
+    Raises:
+        RelevanceError: A head that the model does not have, or options that do not fit together.
+    """
+    options, specification = request.options, request.reading.model.specification
+    if options.head is not None and not 0 <= options.head < specification.heads:
+        raise RelevanceError(
+            f"Head {options.head} was asked for, but the model has {specification.heads} attention head"
+            f"{'s' if specification.heads != 1 else ''} (numbered from 0). Choose one of them, or 'all'."
+        )
+    if options.eps < 0:
+        raise RelevanceError(f"eps is {options.eps:g}, but it must not be negative. The usual value is 0.01.")
+    convolution: Rule = AlphaBeta(options.alpha, options.beta) if options.gamma is None else Gamma(options.gamma)
+    composite = lrp(options.eps, convolution, options.head if specification.heads > 1 else None)
+    if not options.z_box:
+        return composite
+    low, high = request.reading.model.preprocessing.bounds()
+    return composite.preceded_by((first_convolution(request.reading), ZBox(low, high)))
+
+
+def first_convolution(reading: Reading) -> str:
+    """Return the dotted name of the encoder's first convolution."""
+    names = [name for name, module in reading.model.named_modules() if isinstance(module, torch.nn.Conv2d)]
+    if not names:
+        raise RelevanceError("z-box is a rule for the first convolution, but the model has none. Leave it out.")
+    return names[0]
+
+
+def layerwise_relevance(request: Request) -> Maps:
+    """Layer-wise relevance propagation (Bach et al. 2015; Sun et al. 2022); rules in method.md, section 2. Logit units."""
+    found = attribute(request.reading, lrp_composite(request))
+    return Maps(_over_channels(found.pixels), found.features.sum(2), found.words.sum(2), found.kept)
+
+
+def gradient(request: Request) -> Maps:
+    """Derivative of the logit, summed over color channels, encoder channels or the embedding (Simonyan et al. 2014)."""
+    found = attribute(request.reading, GRADIENT)
+    return Maps(_over_channels(found.pixels), found.features.sum(2), found.words.sum(2))
+
+
+def gradient_times_input(request: Request) -> Maps:
+    """Derivative times input, summed like `gradient`; the inputs are the normalized picture and the word vectors."""
+    reading = request.reading
+    found = attribute(reading, GRADIENT)
+    pixels = None if found.pixels is None or reading.images is None else found.pixels * reading.images
+    return Maps(
+        _over_channels(pixels),
+        (found.features * reading.features).sum(2),
+        (found.words * reading.model.embed(reading.inputs).detach()).sum(2),
+    )
+
+
+def guided_backpropagation(request: Request) -> Maps:
+    """Derivative with the guided ReLU (Springenberg et al. 2015), summed like `gradient`."""
+    found = attribute(request.reading, GUIDED_BACKPROP)
+    return Maps(_over_channels(found.pixels), found.features.sum(2), found.words.sum(2))
+
+
+def _cam(request: Request) -> Tensor:
+    """Return relu(sum_c mean_k(dlogit / dI)_c I_c), (T, K) (Selvaraju et al. 2017, equations 1 and 2)."""
+    found = attribute(request.reading, GRADIENT, pixels=False)
+    weights = found.features.mean(1, keepdim=True)  # (T, 1, C)
+    return torch.relu((weights * request.reading.features).sum(2))
+
+
+def grad_cam(request: Request) -> Maps:
+    """Grad-CAM at the encoder's output, upsampled. It says nothing about preceding words."""
+    cam = _cam(request)
+    return Maps(upsample(request.reading, cam), cam)
+
+
+def guided_grad_cam(request: Request) -> Maps:
+    """Product of upsampled Grad-CAM and guided backpropagation at the pixels (Selvaraju et al. 2017)."""
+    cam = upsample(request.reading, _cam(request))
+    guided = guided_backpropagation(request).pixels
+    if cam is None or guided is None:
+        raise RelevanceError("guided-grad-cam is a product at the pixels, but the model works on stored features. Use grad-cam.")
+    return Maps(cam * guided)
+
+
+def attention(request: Request) -> Maps:
+    """Attention weights, the mean over heads, upsampled. They are no relevance and have no sign."""
+    weights = torch.stack([step.attention[0] for step in request.reading.unroll()]).detach()
+    regions = weights if weights.dim() == 2 else weights.mean(1)
+    return Maps(upsample(request.reading, regions), regions)
+
+
+def random(request: Request) -> Maps:
+    """Standard normal noise: the control that any method must beat."""
+    reading, count = request.reading, len(request.reading.tokens)
+    generator = torch.Generator().manual_seed(request.options.seed)
+    size = None if reading.images is None else (count, *reading.images.shape[2:])
+    return Maps(
+        None if size is None else torch.randn(size, generator=generator),
+        torch.randn(count, reading.features.shape[1], generator=generator),
+        torch.randn(count, count, generator=generator).tril(),
+    )
+
+
+def upsample(reading: Reading, regions: Tensor) -> Tensor | None:
+    """Spread regions (T, K) over the pixels (T, H, W) bilinearly; None where there is no picture."""
+    if reading.images is None:
+        return None
+    height, width = reading.images.shape[2:]
+    rows, columns = region_grid(reading)
+    grid = regions.unflatten(1, (rows, columns))[:, None]
+    return functional.interpolate(grid, (height, width), mode="bilinear", align_corners=False)[:, 0]
+
+
+def region_grid(reading: Reading) -> tuple[int, int]:
+    """Return the rows and columns of the regions of a picture."""
+    assert reading.images is not None and reading.model.encoder is not None
+    stride = reading.model.encoder.stride
+    height, width = reading.images.shape[2:]
+    return height // stride, width // stride
+
+
+def _over_channels(pixels: Tensor | None) -> Tensor | None:
+    return None if pixels is None else pixels.sum(1)
+
+
+METHODS: dict[str, Method] = {
+    "lrp": layerwise_relevance,
+    "gradient": gradient,
+    "gradient-x-input": gradient_times_input,
+    "guided-backprop": guided_backpropagation,
+    "grad-cam": grad_cam,
+    "guided-grad-cam": guided_grad_cam,
+    "attention": attention,
+    "random": random,
+}
+
+
+def find_method(name: str) -> Method:
+    """Look up a method.
+
+    Raises:
+        RelevanceError: There is no such method.
+    """
+    if name not in METHODS:
+        raise RelevanceError(unknown_choice("method", name, METHODS))
+    return METHODS[name]
+
+
+def register_method(name: str, method: Method) -> None:
+    """Add a method.
+
+    Raises:
+        RelevanceError: The name is taken.
+    """
+    if name in METHODS:
+        raise RelevanceError(f"A method named '{name}' is registered already; choose another name.")
+    METHODS[name] = method

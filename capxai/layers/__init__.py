@@ -1,0 +1,1 @@
+"""Arithmetic that needs a rule, as small named modules."""

@@ -1,0 +1,113 @@
+"""The captioner: one encoder, one decoder, one forward pass for every use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from capxai.data.preprocessing import Preprocessing
+from capxai.data.vocabulary import Vocabulary
+from capxai.models.decoders.base import Decoder
+from capxai.models.encoders.base import Encoder
+from capxai.models.specification import Specification
+from capxai.models.state import Memory, State, Step
+
+Feed = Callable[[int, Tensor | None], Tensor]
+"""``feed(t, last_logits) -> word_vector``: the input of step t, (B, E); ``last_logits`` is None at t = 0."""
+
+
+class Captioner(nn.Module):
+    """A captioning model with attention.
+
+    Teacher forcing, scheduled sampling and greedy decoding are three feeds of `unroll`; beam search calls `step`; an explanation
+    unrolls a given caption with its word vectors as leaves. There is no second way through the model.
+
+    Attributes:
+        encoder: Picture to feature map, or `None` for a model of stored features.
+        decoder: Features and words to logits.
+        vocabulary: Words and their ids.
+        preprocessing: How a picture becomes the encoder's input; stored with the weights because they belong together.
+        specification: The architecture as plain data.
+        lineage: How the weights came to be; free-form JSON.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | None,
+        decoder: Decoder,
+        vocabulary: Vocabulary,
+        preprocessing: Preprocessing,
+        specification: Specification,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.vocabulary = vocabulary
+        self.preprocessing = preprocessing
+        self.specification = specification
+        self.lineage: dict[str, object] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
+    def features(self, images: Tensor) -> Tensor:
+        """Encode pictures to regions.
+
+        Args:
+            images: (B, 3, H, W) float, normalized by `preprocessing`.
+
+        Returns:
+            (B, K, C), regions in row-major order.
+
+        Raises:
+            ModelError: The model was trained on stored features and has no encoder.
+        """
+        if self.encoder is None:
+            from capxai.errors import ModelError
+
+            raise ModelError(
+                "This model works on stored features and has no encoder, so it cannot see a picture. "
+                "Give it features, or use a model that was trained with its encoder."
+            )
+        return self.encoder(images).flatten(2).transpose(1, 2)
+
+    def encode(self, images: Tensor) -> Memory:
+        """Encode pictures, (B, 3, H, W) normalized, and prepare what every step reads."""
+        return self.remember(self.features(images))
+
+    def remember(self, features: Tensor) -> Memory:
+        """Prepare what every step reads from features (B, K, C)."""
+        return self.decoder.remember(features)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Look up word vectors: (..., ) int64 ids to (..., E). They are the leaves of a linguistic explanation."""
+        return self.decoder.embedding(tokens)
+
+    def start(self, memory: Memory) -> State:
+        """Return the all-zero state before the first word."""
+        return self.decoder.start(memory)
+
+    def step(self, memory: Memory, word_vector: Tensor, state: State) -> Step:
+        """Advance by one word.
+
+        Args:
+            memory: From `encode` or `remember`, batch B.
+            word_vector: (B, E) embedding of the input word.
+            state: The state so far.
+        """
+        return self.decoder.step(memory, word_vector, state)
+
+    def unroll(self, memory: Memory, feed: Feed, length: int) -> list[Step]:
+        """Run ``length`` steps, asking ``feed`` for the input of each. The only time loop of the package."""
+        state = self.start(memory)
+        steps: list[Step] = []
+        last_logits: Tensor | None = None
+        for t in range(length):
+            step = self.step(memory, feed(t, last_logits), state)
+            steps.append(step)
+            state, last_logits = step.state, step.logits
+        return steps

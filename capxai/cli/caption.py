@@ -5,7 +5,7 @@ from __future__ import annotations
 from capxai.cli.options import Beam, ConfigFile, Debug, Device, Images, Json, Model, Quiet, Settings
 from capxai.cli.rendering import end_with_failures, print_line
 from capxai.cli.reporter import RichReporter, print_json
-from capxai.cli.settings import configure
+from capxai.config import resolve
 
 EXAMPLES = ("capxai caption image.jpg", "capxai caption photos/*.jpg --model runs/x --beam 5 --json")
 
@@ -26,7 +26,7 @@ def caption(
 
     typed = {"images": images, "model": model, "beam": beam, "device": device}
     reporter = RichReporter(quiet)
-    report = run(configure(CaptionConfig, typed, config, settings), reporter)
+    report = run(resolve(CaptionConfig, config, settings or (), **typed), reporter)
     if json:
         print_json(report.to_json())
     else:

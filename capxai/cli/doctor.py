@@ -22,7 +22,10 @@ LONGEST_CELL = 90
 
 
 def doctor(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Look at versions, devices, Java, weights and disk, and try the bundled model. Exits with 1 if it cannot explain."""
+    """Look at versions, devices, Java, weights and disk, and try the bundled model.
+
+    Exits with 1 if it cannot explain.
+    """
     from capxai.recipes.doctor import DoctorConfig, run
 
     report = run(DoctorConfig(), RichReporter(quiet))

@@ -10,16 +10,18 @@ import typer
 from capxai.cli.options import Beam, ConfigFile, Debug, Device, Force, Images, Json, Model, Quiet, Seed, Settings
 from capxai.cli.rendering import end_with_failures, print_line, print_table
 from capxai.cli.reporter import RichReporter, print_json
-from capxai.cli.settings import configure
+from capxai.config import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from capxai.recipes.explain import ExplainedPicture, ExplainReport
     from capxai.types import JsonObject
 
 EXAMPLES = (
     "capxai explain image.jpg",
     'capxai explain image.jpg --caption "a red car on the road" --method grad-cam --out compare',
-    "capxai explain photos/*.jpg --model runs/x --quiet --json > report.json",
+    "capxai explain photos/*.jpg --model runs/x --json > report.json",
 )
 METHODS = "lrp|gradient|gradient-x-input|guided-backprop|grad-cam|guided-grad-cam|attention|random"
 TABLES_UP_TO = 3
@@ -31,16 +33,40 @@ Caption = Annotated[
     typer.Option("--caption", metavar="TEXT", help="The caption to explain.", show_default="the model's own"),
 ]
 Head = Annotated[
-    str | None, typer.Option("--head", metavar="all|N", help="Attention head whose relevance to keep.", show_default="all")
+    str | None,
+    typer.Option("--head", metavar="all|N", help="Attention head whose relevance to keep.", show_default="all"),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="Where to; each picture gets a folder in it.", show_default="explanations"),
+    typer.Option(
+        "--out", metavar="DIR", help="Where to; each picture gets a folder in it.", show_default="explanations"
+    ),
 ]
 Scale = Annotated[
     str | None,
     typer.Option("--scale", metavar="caption|word", help="What shares a color scale.", show_default="caption"),
 ]
+
+_RULES = "Rules of lrp"
+Eps = Annotated[
+    float | None,
+    typer.Option("--eps", help="Stabilizer of the decoder's rule.", show_default="0.01", rich_help_panel=_RULES),
+]
+Alpha = Annotated[
+    float | None,
+    typer.Option(
+        "--alpha", help="Weight of what speaks for, in the encoder.", show_default="1", rich_help_panel=_RULES
+    ),
+]
+Beta = Annotated[
+    float | None,
+    typer.Option("--beta", help="Weight of what speaks against; alpha - 1.", show_default="0", rich_help_panel=_RULES),
+]
+Gamma = Annotated[
+    float | None,
+    typer.Option("--gamma", help="Gamma rule in the encoder instead.", show_default="off", rich_help_panel=_RULES),
+]
+ZBox = Annotated[bool, typer.Option("--z-box", help="z-box rule for the first convolution.", rich_help_panel=_RULES)]
 
 
 def explain(
@@ -52,6 +78,11 @@ def explain(
     out: Out = None,
     beam: Beam = None,
     scale: Scale = None,
+    eps: Eps = None,
+    alpha: Alpha = None,
+    beta: Beta = None,
+    gamma: Gamma = None,
+    z_box: ZBox = False,
     device: Device = None,
     seed: Seed = None,
     config: ConfigFile = None,
@@ -76,12 +107,17 @@ def explain(
         "out": out,
         "beam": beam,
         "scale": scale,
+        "eps": eps,
+        "alpha": alpha,
+        "beta": beta,
+        "gamma": gamma,
+        "z_box": z_box or None,
         "device": device,
         "seed": seed,
         "force": force or None,
     }
     reporter = RichReporter(quiet)
-    report = run(configure(ExplainConfig, typed, config, settings), reporter)
+    report = run(resolve(ExplainConfig, config, settings or (), **typed), reporter)
     if json:
         print_json(report.to_json())
     else:
@@ -101,14 +137,21 @@ def _print_report(report: ExplainReport) -> None:
 
 def _print_picture(picture: ExplainedPicture) -> None:
     print_line(f"{picture.image}: {picture.explanation['caption']}")
-    rows = [_row(word) for word in picture.explanation["words"]]
-    print_table("", ("word", "probability", "picture", "words", "bias", "eps"), rows)
+    words = picture.explanation["words"]
+    parts = [part for part in words[0]["share"] if any(word["share"][part] is not None for word in words)]
+    print_table(
+        "", ("word", "probability", *(part.replace("_", " ") for part in parts)), [_row(word, parts) for word in words]
+    )
     print_line(f"Shares are of the {picture.explanation['share_of']}. Written to {picture.folder}:")
     for suffix in ("html", "png", "npz", "json"):
         print_line(f"  {picture.folder / f'explanation.{suffix}'}")
     print_line("")
 
 
-def _row(word: JsonObject) -> tuple[str, ...]:
-    shares = (word["share"][part] for part in ("picture", "words", "bias", "eps"))
-    return (word["token"], f"{word['probability']:.3f}", *("-" if share is None else f"{share:+.1%}" for share in shares))
+def _row(word: JsonObject, parts: Sequence[str]) -> tuple[str, ...]:
+    shares = (word["share"][part] for part in parts)
+    return (
+        word["token"],
+        f"{word['probability']:.3f}",
+        *("-" if share is None else f"{share:+.1%}" for share in shares),
+    )

@@ -1,4 +1,7 @@
-"""Turns exceptions into one clear message and an exit code: 0 done, 1 an error, 2 usage (typer's own), 130 interrupted."""
+"""Turns exceptions into one clear message and an exit code.
+
+0 done, 1 an error, 2 usage (typer's own), 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
+from capxai.cli.rendering import printable
 from capxai.cli.reporter import standard_error
 from capxai.errors import CapxaiError
 
@@ -20,9 +24,10 @@ INTERRUPTED = 130
 
 
 def guarded(verb: Callable[..., None]) -> Callable[..., None]:
-    """Wrap the function of a verb so that no exception reaches the user as a traceback, unless it is called with ``debug=True``.
+    """Wrap the function of a verb so that no exception reaches the user as a traceback.
 
-    The signature stays, because typer reads the options from it.
+    Called with ``debug=True`` it shows the traceback before the message. The signature stays: typer reads the options
+    from it.
     """
 
     @functools.wraps(verb)
@@ -50,10 +55,10 @@ def _report(error: BaseException, debug: bool) -> int:
         console.print("Interrupted.")
         return INTERRUPTED
     if isinstance(error, CapxaiError):
-        console.print(f"[red]Error: {escape(str(error))}[/red]")
+        console.print(f"[red]Error: {escape(printable(str(error)))}[/red]")
         return 1
     hint = "" if debug else " Run the same command again with --debug to see where."
-    console.print(f"[red]Internal error: {escape(f'{type(error).__name__}: {error}')}.{hint}[/red]")
+    console.print(f"[red]Internal error: {escape(printable(f'{type(error).__name__}: {error}'))}.{hint}[/red]")
     return 1
 
 

@@ -11,7 +11,7 @@ from capxai.cli.guard import guarded
 from capxai.cli.options import ConfigFile, Debug, Force, Json, Quiet, Seed, Settings, examples
 from capxai.cli.rendering import print_line, print_table
 from capxai.cli.reporter import RichReporter, print_json
-from capxai.cli.settings import configure
+from capxai.config import resolve
 
 EXAMPLES = ("capxai prepare scenes --out scenes --size 5000 --seed 0",)
 
@@ -50,7 +50,7 @@ def scenes(
     from capxai.recipes.prepare import PrepareConfig, run
 
     typed = {"out": out, "size": size, "seed": seed, "force": force or None}
-    report = run(configure(PrepareConfig, typed, config, settings), RichReporter(quiet))
+    report = run(resolve(PrepareConfig, config, settings or (), **typed), RichReporter(quiet))
     if json:
         print_json(report.to_json())
         return

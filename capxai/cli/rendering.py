@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 
 def print_line(text: str) -> None:
-    """Write one line to stdout as it is: no markup, no wrapping."""
-    standard_output().print(text, markup=False, soft_wrap=True)
+    """Write one line to stdout as it is: no markup, no wrapping, and a tab stays a tab."""
+    typer.echo(printable(text))
+
+
+def printable(text: str) -> str:
+    """Replace what no encoding has: file names that are no UTF-8 reach Python as lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
@@ -29,7 +34,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place < left else "right")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     standard_output().print(table)
 
 
@@ -46,5 +51,5 @@ def end_with_failures(failures: Sequence[Failure], total: int) -> None:
     if total > 1:
         console.print(f"[red]{len(failures)} of {total} pictures failed; the others are done.[/red]")
     for failure in failures:
-        console.print(f"[red]Error: {escape(failure.message)}[/red]")
+        console.print(f"[red]Error: {escape(printable(failure.message))}[/red]")
     raise typer.Exit(1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
@@ -41,7 +42,7 @@ def print_json(value: JsonObject) -> None:
     Raises:
         ValueError: A number is not finite; JSON has no such number.
     """
-    standard_output().out(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 class RichReporter:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from capxai.errors import ImageError
 from capxai.types import ImageArray
 
 # Named one by one, because Pillow also opens formats that start other programs (EPS starts Ghostscript).
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _EXPECTED = "Expected a picture file (JPEG, PNG, WebP, GIF, BMP, TIFF or PPM)."
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -33,8 +33,8 @@ _UPRIGHT = {
 def read_image(path: str | Path) -> ImageArray:
     """Read a picture as RGB, the right way up.
 
-    Grey, palette, 1-bit and CMYK pictures become RGB; transparency is laid on white; 16-bit grey is scaled (not clipped)
-    to 8 bit; the EXIF orientation is applied; of an animation the first frame is taken.
+    Grey, palette, 1-bit and CMYK pictures become RGB; transparency is laid on white; 16-bit grey is scaled (not
+    clipped) to 8 bit; the EXIF orientation is applied; of an animation the first frame is taken.
 
     Returns:
         (H, W, 3) uint8 RGB in [0, 255].
@@ -58,10 +58,10 @@ def read_image(path: str | Path) -> ImageArray:
         raise ImageError(f"'{path}' may not be read. {_EXPECTED} Give yourself the right to read it.") from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"'{path}' is too large to open safely. Expected at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. Scale it "
-            "down first."
+            f"'{path}' is too large to open safely. Expected at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. "
+            "Scale it down first."
         ) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(
             f"'{path}' is not a picture that capxai can read. {_EXPECTED} Convert it to one of these (HEIC and RAW "
             "photographs too), or give another file."
@@ -94,7 +94,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; unreadable EXIF counts as none, since the pixels themselves are sound."""
     try:
         turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - EXIF blocks of photographs are often malformed, in every way
+    except Exception:  # EXIF blocks of photographs are often malformed, in every way
         turn = None
     return picture.transpose(turn) if turn is not None else picture
 
@@ -108,8 +108,8 @@ def _to_rgb(picture: Image.Image, path: Path) -> ImageArray:
         if picture.format == "PNG" and picture.mode == "I":  # how some Pillow versions show 16-bit grey
             return _from_sixteen_bit(values, picture.info.get("transparency"))
         raise ImageError(
-            f"'{path}' has 32-bit grey values ({values.min():g} to {values.max():g}), and does not say which of them are black "
-            "and white. Expected 8 or 16 bits. Convert it to 8 bits first."
+            f"'{path}' has 32-bit grey values ({values.min():g} to {values.max():g}), and does not say which of them "
+            "are black and white. Expected 8 or 16 bits. Convert it to 8 bits first."
         )
     if picture.has_transparency_data:
         clear = picture.convert("RGBA")

@@ -48,9 +48,9 @@ class Preprocessing:
         sound = self.image_size >= 1 and len(self.mean) == len(self.std) == 3
         if not (sound and all(map(math.isfinite, (*self.mean, *self.std))) and all(value > 0 for value in self.std)):
             raise ModelError(
-                f"The preprocessing (size {self.image_size}, mean {self.mean}, std {self.std}) cannot be used. Expected a "
-                "size of at least 1 pixel, three finite means and three positive deviations. Restore the model folder from "
-                "where it came."
+                f"The preprocessing (size {self.image_size}, mean {self.mean}, std {self.std}) cannot be used. "
+                "Expected a size of at least 1 pixel, three finite means and three positive deviations. Restore the "
+                "model folder from where it came."
             )
 
     def resize(self, image: ImageArray) -> ImageArray:

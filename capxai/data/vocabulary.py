@@ -25,8 +25,8 @@ _NAMED_AT_MOST = 5
 def tokenize(text: str) -> list[str]:
     """Split a caption into lower-case words without punctuation.
 
-    An apostrophe or hyphen inside a word stays ("man's", "t-shirt"). Accented letters are composed first, so that a word is
-    the same word however it was typed.
+    An apostrophe or hyphen inside a word stays ("man's", "t-shirt"). Accented letters are composed first, so that a
+    word is the same word however it was typed.
     """
     return _WORD.findall(unicodedata.normalize("NFC", text).translate(_TYPOGRAPHIC).lower())
 
@@ -72,8 +72,8 @@ class Vocabulary:
         if problems:
             raise VocabularyError(
                 f"The vocabulary of {len(self.words)} words cannot be used: {'; '.join(problems)}. Expected every word "
-                "once, and one word each for pad, start, end and unknown. Build it again from its captions, or use the word "
-                "list as it came with the model."
+                "once, and one word each for pad, start, end and unknown. Build it again from its captions, or use the "
+                "word list as it came with the model."
             )
 
     @classmethod
@@ -95,8 +95,8 @@ class Vocabulary:
         kept = sorted(frequent, key=lambda word: (-counts[word], word))
         if not kept:
             raise VocabularyError(
-                f"None of the {len(counts)} different words in the captions occurs {minimum_count} times or more. Expected "
-                "at least one. Lower the minimum count, or check that the captions were read."
+                f"None of the {len(counts)} different words in the captions occurs {minimum_count} times or more. "
+                "Expected at least one. Lower the minimum count, or check that the captions were read."
             )
         return cls((PAD, START, END, UNKNOWN, *kept))
 

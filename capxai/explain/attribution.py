@@ -96,13 +96,20 @@ def _through_decoder(reading: Reading, composite: Composite) -> tuple[Tensor, Te
     words = model.embed(reading.inputs).detach()[None].requires_grad_()  # (1, T, E)
     with torch.enable_grad(), _frozen(model), _ledger(model, composite, features) as ledger:
         steps = model.unroll(model.remember(features), lambda t, _: words[:, t], len(tokens))
-        chosen = torch.stack([step.logits for step in steps], 1).gather(2, tokens[None, :, None]).squeeze(2)  # (1, T)
+        logits = torch.stack([step.logits for step in steps], 1)  # (1, T, V)
     if composite.audited:
-        audit(chosen)
-    start = torch.diag_embed(chosen.detach() if composite.audited else torch.ones_like(chosen)).transpose(0, 1)  # (T, 1, T)
-    arrived = torch.autograd.grad(chosen, (features, words, ledger.account), start, is_grads_batched=True, allow_unused=True)
-    kept = features.new_zeros(len(tokens), len(Ledger.COLUMNS), dtype=torch.float64) if arrived[2] is None else arrived[2][:, 0]
-    return arrived[0][:, 0], arrived[1][:, 0], kept
+        audit(logits)
+    start = _start(logits.detach(), tokens, composite)
+    arrived = _batched_backward(logits, (features, words, ledger.account), start)
+    return arrived[0][:, 0], arrived[1][:, 0], arrived[2][:, 0]
+
+
+def _start(logits: Tensor, tokens: Tensor, composite: Composite) -> Tensor:
+    """Return what each word starts with, (T, 1, T, V): its logit or one at its own place, zero elsewhere."""
+    places = torch.arange(len(tokens), device=tokens.device)
+    start = logits.new_zeros(len(tokens), *logits.shape)
+    start[places, 0, places, tokens] = logits[0, places, tokens] if composite.audited else 1.0
+    return start
 
 
 def _through_encoder(reading: Reading, composite: Composite, arrived: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,12 +121,24 @@ def _through_encoder(reading: Reading, composite: Composite, arrived: Tensor) ->
         audit(features)
     pixels, kept = [], []
     for batch in arrived[:, None].split(WORDS_AT_ONCE):
-        found = torch.autograd.grad(
-            features, (images, ledger.account), batch, retain_graph=True, is_grads_batched=True, allow_unused=True
-        )
+        found = _batched_backward(features, (images, ledger.account), batch)
         pixels.append(found[0][:, 0])
-        kept.append(batch.new_zeros(len(batch), len(Ledger.COLUMNS), dtype=torch.float64) if found[1] is None else found[1][:, 0])
+        kept.append(found[1][:, 0])
     return torch.cat(pixels), torch.cat(kept)
+
+
+def _batched_backward(output: Tensor, leaves: tuple[Tensor, ...], start: Tensor) -> tuple[Tensor, ...]:
+    """Carry a batch of starting values, (T, shape of output), back through one graph to (T, shape of leaf) for each leaf.
+
+    Leaves that the composite never reaches, such as the ledger of plain derivatives, get zeros.
+    """
+
+    def back(one: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(
+            output, leaves, one, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+
+    return torch.func.vmap(back)(start)
 
 
 @contextmanager

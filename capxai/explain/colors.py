@@ -1,7 +1,8 @@
 """How relevance is shown: diverging colors, their scale, and signed numbers.
 
-Red speaks for a word, white is nothing, blue speaks against it. Red and blue are told apart with every common color blindness;
-numbers with a sign are the second cue. Everything here serves the eye only: the arrays of an explanation stay raw.
+Red speaks for a word, white is nothing, blue speaks against it. Red and blue are told apart with every common color
+blindness; numbers with a sign are the second cue. Everything here serves the eye only: the arrays of an explanation
+stay raw.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _LIGHTNESS = (1.0, 0.66, 0.42)
 _CHROMA = {"for": (0.0, 0.19, 0.165), "against": (0.0, 0.145, 0.16)}
 _HUE = {"for": 26.0, "against": 256.0}  # degrees
 OPACITY = 0.85
-"""How much of the full color a heatmap over the picture has, so that the object shows through where relevance is strongest."""
+"""How opaque a heatmap is over the picture: below 1, so that the object shows through where relevance is strongest."""
 
 _GREY_STRENGTH = 0.62  # of the picture under a heatmap; the rest is white
 
@@ -72,17 +73,18 @@ def diverging_palette() -> NDArray[np.uint8]:
     strength = np.linspace(0, 1, LEVELS + 1)
     lightness = np.interp(strength, _STRENGTHS, _LIGHTNESS)
     sides = {
-        side: _srgb(lightness, np.interp(strength, _STRENGTHS, _CHROMA[side]), _HUE[side]) for side in ("for", "against")
+        side: _srgb(lightness, np.interp(strength, _STRENGTHS, _CHROMA[side]), _HUE[side])
+        for side in ("for", "against")
     }
     colors = np.concatenate([sides["against"][:0:-1], sides["for"]])
     palette = np.rint(colors * 255).astype(np.uint8)
     palette.flags.writeable = False
-    return palette
+    return np.asarray(palette)
 
 
 @lru_cache(maxsize=1)
 def overlay_palette() -> NDArray[np.uint8]:
-    """Build the same map as translucent colors: laid over white they give ``diverging_palette``, and zero shows what is below.
+    """Build the same map as translucent colors: over white they give ``diverging_palette``, zero shows what is below.
 
     Returns:
         (2 LEVELS + 1, 4) uint8 RGBA.
@@ -93,7 +95,7 @@ def overlay_palette() -> NDArray[np.uint8]:
     pure = np.where(alpha[:, None] > 0, 1 - (1 - colors) / safe, 1)
     palette = np.rint(255 * np.concatenate([pure.clip(0, 1), alpha[:, None]], axis=1)).astype(np.uint8)
     palette.flags.writeable = False
-    return palette
+    return np.asarray(palette)
 
 
 def levels(relevance: FloatArray, limit: float) -> NDArray[np.uint8]:
@@ -113,7 +115,7 @@ def greyed(image: ImageArray) -> NDArray[np.float64]:
 
 
 def overlay(image: ImageArray, relevance: FloatArray, limit: float) -> ImageArray:
-    """Lay relevance (H, W) over the greyed picture (H, W, 3): the stronger it is, the less of the picture shows through."""
+    """Lay relevance (H, W) over the greyed picture (H, W, 3): the stronger it is, the less shows through."""
     rgba = overlay_palette()[levels(relevance, limit)].astype(np.float64)
     alpha = rgba[..., 3:] / 255 * OPACITY
     return np.asarray(np.rint(greyed(image) * (1 - alpha) + rgba[..., :3] * alpha), dtype=np.uint8)
@@ -125,11 +127,10 @@ def ink(color: NDArray[np.uint8]) -> tuple[int, int, int]:
     return (255, 255, 255) if linear < 0.19 else (22, 26, 33)
 
 
-def resized(values: FloatArray, size: tuple[int, int], smooth: bool = True) -> FloatArray:
-    """Resize one map (H, W) to ``size`` = (height, width): averaged downwards, interpolated upwards (or, not smooth, repeated)."""
-    method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+def resized(values: FloatArray, size: tuple[int, int]) -> FloatArray:
+    """Resize one map (H, W) to ``size`` = (height, width): averaged downwards, interpolated upwards."""
     picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
-    return np.asarray(picture.resize((size[1], size[0]), method), dtype=np.float32)
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def display_size(height: int, width: int) -> tuple[int, int]:
@@ -139,7 +140,7 @@ def display_size(height: int, width: int) -> tuple[int, int]:
 
 
 def smoothed(maps: FloatArray) -> FloatArray:
-    """Blur maps (T, H, W) a little for display: about one pixel (standard deviation) at 112 pixels, in proportion above.
+    """Blur maps (T, H, W) a little for display: by about one pixel (standard deviation) at 112, more in larger ones.
 
     Each pass averages with weights 1/4, 1/2, 1/4 along both axes, the border repeated, so a sum of zero stays zero.
     """
@@ -149,7 +150,7 @@ def smoothed(maps: FloatArray) -> FloatArray:
             padding = [(1, 1) if other == axis else (0, 0) for other in range(3)]
             padded = np.pad(maps, padding, mode="edge")
             below, middle, above = (np.take(padded, np.arange(k, k + maps.shape[axis]), axis=axis) for k in range(3))
-            maps = (below + 2 * middle + above) / 4
+            maps = np.asarray((below + 2 * middle + above) / 4, dtype=np.float32)
     return maps
 
 
@@ -185,7 +186,7 @@ def limits(maps: FloatArray, scale: Scale, quantile: float = QUANTILE) -> NDArra
         quantile: In [0, 1]; 1 is the maximum.
 
     Returns:
-        (T,) positive float64; 1 where a map is all zero. Where the quantile is zero (very sparse maps) the maximum is taken.
+        (T,) positive float64: the quantile, the maximum where that is zero (sparse maps), 1 where a map is all zero.
     """
     rows = np.abs(maps.reshape(len(maps), -1)).astype(np.float64)
     rows = rows.reshape(1, -1) if scale == "caption" else rows

@@ -86,7 +86,9 @@ class Explanation:
         for name in ("tokens", "notes"):
             object.__setattr__(self, name, tuple(str(text) for text in getattr(self, name)))
         if not self.tokens:
-            raise RelevanceError("An explanation of no words was found; expected at least one. Give a caption with a word in it.")
+            raise RelevanceError(
+                "An explanation of no words was found; expected at least one. Give a caption with a word in it."
+            )
         for name, shapes in self._expected_shapes().items():
             value = getattr(self, name)
             if value is not None:
@@ -101,7 +103,9 @@ class Explanation:
         per_word = ((words,),)
         return {
             "image": ((None, None, 3),),
-            **{name: per_word for name in ("token_ids", "logits", "probability", "sentinel", "bias_relevance", "eps_relevance")},
+            **dict.fromkeys(
+                ("token_ids", "logits", "probability", "sentinel", "bias_relevance", "eps_relevance"), per_word
+            ),
             "pixel_relevance": ((words, height, width),),
             "region_relevance": ((words, regions),),
             "word_relevance": ((words, words),),
@@ -124,8 +128,8 @@ class Explanation:
         if self.word_relevance is not None and np.triu(self.word_relevance, 1).any():
             row, column = (int(place[0]) for place in np.nonzero(np.triu(self.word_relevance, 1)))
             raise RelevanceError(
-                f"word_relevance[{row}, {column}] is not zero; expected zero above the diagonal, because word {row} cannot "
-                "depend on a later input word. Explain each word with the words before it alone."
+                f"word_relevance[{row}, {column}] is not zero; expected zero above the diagonal, because word {row} "
+                "cannot depend on a later input word. Explain each word with the words before it alone."
             )
 
     @property
@@ -139,7 +143,7 @@ class Explanation:
         return self.bias_relevance is not None and self.eps_relevance is not None
 
     def inputs(self, word: int) -> tuple[str, ...]:
-        """Return the input words that word ``word`` was predicted from, ``<start>`` first: columns 0 to t of its row."""
+        """Return the input words that a word was predicted from, ``<start>`` first: columns 0 to t of its row."""
         return ("<start>", *self.tokens[:word])
 
     def totals(self, word: int) -> Parts:
@@ -154,9 +158,9 @@ class Explanation:
     def shares(self, word: int) -> Parts:
         """Divide the totals of one word by what they are shares of.
 
-        Where the method conserves the logit (``conserved``), share = signed total / logit: the four shares add up to 1, and a
-        share is negative or above 1 where parts oppose each other. For other methods (gradient, attention, ...) bias and eps are
-        None and share = signed total / (|picture| + |words|). Where that whole is zero there is no share: None.
+        Where the method conserves the logit (``conserved``), share = signed total / logit: the four shares add up to 1,
+        and a share is negative or above 1 where parts oppose each other. For other methods (gradient, attention, ...)
+        bias and eps are None and share = signed total / (|picture| + |words|). Shares of a whole of zero are None.
         """
         totals = self.totals(word)
         present = totals.present()
@@ -214,16 +218,23 @@ class Explanation:
 def _checked(name: str, value: Any, shapes: tuple[tuple[int | None, ...], ...]) -> NDArray[Any]:
     """Return the array in its type, or raise ``RelevanceError`` for a wrong shape or a value that is not finite."""
     array = np.asarray(value)
-    fits = any(
-        len(shape) == array.ndim and all(size == found or (size is None and found > 0) for size, found in zip(shape, array.shape))
-        for shape in shapes
-    )
-    if not fits:
-        expected = " or ".join("(" + ", ".join("any" if size is None else str(size) for size in shape) + ")" for shape in shapes)
-        raise RelevanceError(f"{name} has shape {array.shape}; expected {expected}. Give one entry for each word of the caption.")
+    if not any(_fits(array.shape, shape) for shape in shapes):
+        wanted = " or ".join(
+            f"({', '.join('any' if size is None else str(size) for size in shape)})" for shape in shapes
+        )
+        raise RelevanceError(
+            f"{name} has shape {array.shape}; expected {wanted}. Give one entry for each word of the caption."
+        )
     if not np.isfinite(array).all():
         raise RelevanceError(
             f"{name} holds {int((~np.isfinite(array)).sum())} values that are not finite; expected numbers. "
             "Raise eps, or use float64, where relevance is divided by sums close to zero."
         )
     return np.ascontiguousarray(array, dtype=_DTYPES.get(name, np.float32))
+
+
+def _fits(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Return whether a shape is the expected one, where None stands for any size above zero."""
+    return len(found) == len(expected) and all(
+        have > 0 and want in (None, have) for have, want in zip(found, expected, strict=True)
+    )

@@ -64,7 +64,7 @@ def _describe_word(explanation: Explanation, word: int) -> JsonObject:
 def write_folder(explanation: Explanation, folder: Path, scale: Scale = "caption", force: bool = False) -> Path:
     """Write the four files; see ``Explanation.save``.
 
-    They are written to a hidden folder beside this one first, so that a full disk or an interruption leaves no torn explanation.
+    They are written to a hidden folder beside this one first, so that an interruption leaves no torn explanation.
 
     Raises:
         CapxaiError: If an explanation is there already, or the folder cannot be written.
@@ -83,7 +83,7 @@ def write_folder(explanation: Explanation, folder: Path, scale: Scale = "caption
         _move(partial, target)
     except OSError as error:
         raise CapxaiError(
-            f"Cannot write to {folder}: {error.strerror or error}. Choose a folder that can be written, on a disk with free space."
+            f"Cannot write to {folder}: {error.strerror or error}. Choose a folder that can be written."
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -97,7 +97,7 @@ def _write_files(explanation: Explanation, folder: Path, scale: Scale) -> None:
     np.savez_compressed(folder / "explanation.npz", allow_pickle=False, tokens=tokens, **arrays)
     text = json.dumps(describe(explanation, scale), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "explanation.json").write_text(text + "\n", encoding="utf-8")
-    render_sheet(explanation, scale).save(folder / "explanation.png", optimize=True)
+    render_sheet(explanation, scale).save(folder / "explanation.png")
     (folder / "explanation.html").write_text(render_page(explanation, scale), encoding="utf-8")
 
 
@@ -129,14 +129,16 @@ def read_folder(folder: Path) -> Explanation:
         described = json.loads((folder / "explanation.json").read_text(encoding="utf-8"))
         if described["schema_version"] != SCHEMA_VERSION:
             raise CapxaiError(
-                f"{folder / 'explanation.json'} has schema version {described['schema_version']}; expected {SCHEMA_VERSION}. "
-                "Read it with the capxai version that it names, or explain the picture again."
+                f"{folder / 'explanation.json'} has schema version {described['schema_version']}; expected "
+                f"{SCHEMA_VERSION}. Read it with the capxai version that it names, or explain the picture again."
             )
         if [word["token"] for word in described["words"]] != arrays["tokens"].tolist():
             raise ValueError("explanation.json and explanation.npz hold different words")
         return Explanation(**_fields(arrays, described))
     except FileNotFoundError as error:
-        raise CapxaiError(f"{error.filename} is missing; expected a folder that 'capxai explain' wrote. Give such a folder.") from error
+        raise CapxaiError(
+            f"{error.filename} is missing; expected a folder that 'capxai explain' wrote. Give such a folder."
+        ) from error
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise CapxaiError(f"The explanation in {folder} cannot be read: {error}. Explain the picture again.") from error
 
@@ -163,7 +165,8 @@ def show_explanation(explanation: Explanation, scale: Scale = "caption") -> Path
         return None
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise CapxaiError(
-            "No display was found; expected a desktop or a notebook. Use save(folder) and open explanation.html where there is one."
+            "No display was found; expected a desktop or a notebook. "
+            "Use save(folder) and open explanation.html where there is one."
         )
     page = Path(tempfile.mkdtemp(prefix="capxai-")) / "explanation.html"
     page.write_text(render_page(explanation, scale), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The page: an explanation as one HTML file that needs no network, works with a keyboard, and speaks to screen readers."""
+"""The page: an explanation as one HTML file without network, for pointer, keyboard and screen reader."""
 
 from __future__ import annotations
 
@@ -67,12 +67,17 @@ def render_page(explanation: Explanation, scale: Scale = "caption") -> str:
         "opacity": str(round(100 * OPACITY)),
         "share-title": "Where the logit comes from" if conserved else "Picture against words",
         "share-text": (
-            "Shares of the logit: they add up to 100 %. " if conserved else "Shares of |picture| + |words|: this method leaves no part to biases or eps. "
+            "Shares of the logit: they add up to 100 %. "
+            if conserved
+            else "Shares of |picture| + |words|: this method leaves no part to biases or eps. "
         )
         + "What lies left of the line speaks against the word.",
         "tables": _shares_table(explanation) + _words_table(explanation),
         "about": _about(explanation),
-        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"),
+        "data": json.dumps(data, allow_nan=False)
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026"),
     }
     template = files("capxai.explain").joinpath("page_template.html").read_text(encoding="utf-8")
     return re.sub(r"@@([a-z-]+)@@", lambda found: fields[found[1]], template)
@@ -160,13 +165,16 @@ def _word(explanation: Explanation, word: int) -> JsonObject:
         "logit": signed(float(explanation.logits[word])),
         "parts": parts,
         "zero": zero,
-        "spoken": f"{token}, probability {probability}. " + ", ".join(f"{part['name']} {part['share']}" for part in parts),
+        "spoken": f"{token}, probability {probability}. "
+        + ", ".join(f"{part['name']} {part['share']}" for part in parts),
     }
     if explanation.word_relevance is not None:
         ends = {scale: float(limits(explanation.word_relevance, scale, quantile=1)[word]) for scale in _SCALES}
         description["limit"] = {scale: signed(end).lstrip("+") for scale, end in ends.items()}
         row = explanation.word_relevance[word]
-        description["preceding"] = [_input(text, row[column], ends) for column, text in enumerate(explanation.inputs(word))]
+        description["preceding"] = [
+            _input(text, row[column], ends) for column, text in enumerate(explanation.inputs(word))
+        ]
     return description
 
 
@@ -195,14 +203,17 @@ def _parts(explanation: Explanation, word: int) -> tuple[list[JsonObject], float
         start = right if value >= 0 else left - width
         left, right = (left, right + width) if value >= 0 else (left - width, right)
         share = percent(getattr(shares, name))
-        parts.append({"name": name, "left": round(start, 3), "width": round(width, 3), "share": share, "total": signed(value)})
+        parts.append(
+            {"name": name, "left": round(start, 3), "width": round(width, 3), "share": share, "total": signed(value)}
+        )
     return parts, round(zero, 3)
 
 
 def _button(explanation: Explanation, word: int) -> str:
     token = explanation.tokens[word]
     label = f"{token}, word {word + 1} of {len(explanation.tokens)}"
-    return f'<button type="button" data-word="{word}" aria-pressed="false" aria-label="{escape(label)}">{escape(token)}</button>'
+    attributes = f'type="button" data-word="{word}" aria-pressed="false" aria-label="{escape(label)}"'
+    return f"<button {attributes}>{escape(token)}</button>"
 
 
 def _radio(layer: str) -> str:
@@ -212,15 +223,16 @@ def _radio(layer: str) -> str:
 def _shares_table(explanation: Explanation) -> str:
     """Write the shares of all words as a table."""
     names = ("picture", "words", "bias", "eps")
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("word", "probability", "logit", *names))
     rows = []
     for word, token in enumerate(explanation.tokens):
         totals, shares = explanation.totals(word).present(), explanation.shares(word)
         cells = [percent(float(explanation.probability[word]), sign=False), signed(float(explanation.logits[word]))]
-        cells += [f"{signed(totals[name])} ({percent(getattr(shares, name))})" if name in totals else "–" for name in names]
+        cells += [
+            f"{signed(totals[name])} ({percent(getattr(shares, name))})" if name in totals else "–" for name in names
+        ]
         rows.append(_row(token, cells))
     caption = "Signed relevance of each part in logit units, and its share."
-    return f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return _table(caption, ["word", "probability", "logit", *names], rows)
 
 
 def _words_table(explanation: Explanation) -> str:
@@ -229,13 +241,18 @@ def _words_table(explanation: Explanation) -> str:
     if relevance is None:
         return ""
     last = len(explanation.tokens) - 1
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("word", *explanation.inputs(last)))
     rows = [
         _row(token, [signed(float(relevance[word, column])) if column <= word else "" for column in range(last + 1)])
         for word, token in enumerate(explanation.tokens)
     ]
     caption = "Relevance of each preceding word (column) for each word (row), in logit units."
-    return f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    return _table(caption, ["word", *explanation.inputs(last)], rows)
+
+
+def _table(caption: str, columns: list[str], rows: list[str]) -> str:
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in columns)
+    parts = (f"<caption>{caption}</caption>", f"<thead><tr>{head}</tr></thead>", f"<tbody>{''.join(rows)}</tbody>")
+    return f'<div class="scroll" tabindex="0"><table>{"".join(parts)}</table></div>'
 
 
 def _row(head: str, cells: list[str]) -> str:
@@ -244,5 +261,10 @@ def _row(head: str, cells: list[str]) -> str:
 
 def _about(explanation: Explanation) -> str:
     height, width = explanation.image.shape[:2]
-    about = (explanation.source, f"{width} × {height} pixels", f"method {explanation.method}", f"model {explanation.model}")
+    about = (
+        explanation.source,
+        f"{width} × {height} pixels",
+        f"method {explanation.method}",
+        f"model {explanation.model}",
+    )
     return " · ".join(escape(text) for text in about if text)

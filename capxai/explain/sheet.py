@@ -10,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from capxai.explain.colors import Scale, display_maps, diverging, diverging_palette, ink, limits, overlay, percent, resized, signed
+from capxai.explain.colors import (
+    Scale,
+    display_maps,
+    diverging,
+    diverging_palette,
+    ink,
+    limits,
+    overlay,
+    percent,
+    resized,
+    signed,
+)
 from capxai.explain.explanation import Explanation, Parts
 
 PART_COLORS = {"picture": (16, 145, 129), "words": (214, 150, 24), "bias": (118, 126, 138), "eps": (190, 196, 204)}
@@ -52,7 +63,7 @@ def render_sheet(explanation: Explanation, scale: Scale = "caption") -> Image.Im
     """Draw the sheet: the picture and a legend first, then a tile for each word, wrapped over rows.
 
     Args:
-        explanation: What to draw. Without pixel relevance, region relevance is drawn; without either, the picture alone.
+        explanation: What to draw: pixel relevance, else region relevance, else the picture alone.
         scale: Whether all words share a color scale.
 
     Returns:
@@ -65,7 +76,9 @@ def render_sheet(explanation: Explanation, scale: Scale = "caption") -> Image.Im
     width = 2 * _MARGIN + columns * _TILE + (columns - 1) * _GAP
     chips = [_layout_chips(drawing, word) for word in range(count - 1)]
     below = [_legend_height(drawing), *(74 + _chips_height(row) for row in chips)]
-    heights = [40 + drawing.picture_size[0] + max(below[k * columns : (k + 1) * columns]) for k in range(-(-count // columns))]
+    heights = [
+        40 + drawing.picture_size[0] + max(below[k * columns : (k + 1) * columns]) for k in range(-(-count // columns))
+    ]
     top = _draw_header(None, explanation, width)
     sheet = Image.new("RGB", (width, top + sum(heights) + _GAP * len(heights) + _MARGIN - _GAP), _PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -110,7 +123,9 @@ def _plain(text: str) -> str:
     """Write text with the characters that the bundled font has; what has no equivalent becomes "?"."""
     replaced = "".join(_PLAIN.get(character, character) for character in text)
     letters = (letter for letter in unicodedata.normalize("NFKD", replaced) if not unicodedata.combining(letter))
-    return "".join(letter if " " <= letter <= "~" or letter in "·±" else " " if letter.isspace() else "?" for letter in letters)
+    return "".join(
+        letter if " " <= letter <= "~" or letter in "·±" else " " if letter.isspace() else "?" for letter in letters
+    )
 
 
 def _fit(text: str, size: int, width: float) -> str:
@@ -124,7 +139,7 @@ def _fit(text: str, size: int, width: float) -> str:
 
 
 def _wrap(text: str, size: int, width: float, most: int) -> list[str]:
-    """Break text into at most ``most`` lines of at most ``width`` pixels; the last one is cut where more would follow."""
+    """Break text into at most ``most`` lines of at most ``width`` pixels; what does not fit is cut."""
     lines = [""]
     for word in _plain(text).split():
         longer = f"{lines[-1]} {word}".strip()
@@ -140,18 +155,22 @@ def _wrap(text: str, size: int, width: float, most: int) -> list[str]:
 def _draw_header(pen: ImageDraw.ImageDraw | None, explanation: Explanation, width: int) -> int:
     """Draw (or, without a pen, only measure) caption, method, model and notes; return where the tiles begin."""
     inner, y = width - 2 * _MARGIN, _MARGIN - 6
-    about = f"{explanation.method}  ·  {explanation.model}" + (f"  ·  {explanation.source}" if explanation.source else "")
+    about = f"{explanation.method}  ·  {explanation.model}" + (
+        f"  ·  {explanation.source}" if explanation.source else ""
+    )
     for line in _wrap(explanation.caption, 30, inner, 2):
         if pen:
             pen.text((_MARGIN, y), line, _INK, _font(30))
         y += 38
     if pen:
-        pen.text((_MARGIN, y + 2), _fit(about, 16, inner), _MUTED, _font(16))
-    y += 30
+        pen.text((_MARGIN, y + 5), _fit(about, 16, inner), _MUTED, _font(16))
+    y += 34
     for note in explanation.notes:
         lines = _wrap(note, 16, inner - 32, 4)
         if pen:
-            pen.rounded_rectangle((_MARGIN - 12, y, width - _MARGIN + 11, y + 22 * len(lines) + 14), 8, _NOTE_PAPER, (235, 201, 120))
+            pen.rounded_rectangle(
+                (_MARGIN - 12, y, width - _MARGIN + 11, y + 22 * len(lines) + 14), 8, _NOTE_PAPER, (235, 201, 120)
+            )
             for k, line in enumerate(lines):
                 pen.text((_MARGIN + 4, y + 8 + 22 * k), line, _NOTE_INK, _font(16))
         y += 22 * len(lines) + 22
@@ -163,7 +182,9 @@ def _place(sheet: Image.Image, pixels: NDArray[np.uint8], corner: tuple[int, int
     picture = Image.fromarray(pixels)
     x = corner[0] + (_TILE - picture.width) // 2
     sheet.paste(picture, (x, corner[1]))
-    ImageDraw.Draw(sheet).rectangle((x - 1, corner[1] - 1, x + picture.width, corner[1] + picture.height), outline=_RULE)
+    ImageDraw.Draw(sheet).rectangle(
+        (x - 1, corner[1] - 1, x + picture.width, corner[1] + picture.height), outline=_RULE
+    )
 
 
 def _enlarged(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -180,12 +201,12 @@ def _draw_first_tile(sheet: Image.Image, drawing: _Drawing, corner: tuple[int, i
     kind = "pixels" if drawing.explanation.pixel_relevance is not None else "regions"
     bars = [(kind, drawing.map_limits[0])] if drawing.maps is not None else []
     bars += [("preceding words", drawing.word_limits[0])] if drawing.explanation.word_relevance is not None else []
-    for title, limit in bars:
-        _draw_color_bar(sheet, title, limit if drawing.scale == "caption" else None, (x, y))
-        y += 58
-    shared = "All words share it." if drawing.scale == "caption" else "Each word: own scale."
+    for k, (title, limit) in enumerate(bars):
+        _draw_color_bar(sheet, title, limit if drawing.scale == "caption" else None, (x, y + 58 * k))
+    y += 58 * len(bars)
+    shared = "one scale for all words." if drawing.scale == "caption" else "each word its own scale."
     whole = "shares of the logit" if drawing.explanation.conserved else "shares of |picture| + |words|"
-    for line in (f"In logit units. {shared}", f"Bar: {whole};", "what lies left of its line is against the word."):
+    for line in (f"In logit units; {shared}", f"Bar: {whole};", "what lies left of its line is against the word."):
         pen.text((x, y), _fit(line, 12, _TILE), _MUTED, _font(12))
         y += 17
 
@@ -196,7 +217,7 @@ def _legend_height(drawing: _Drawing) -> int:
 
 
 def _draw_color_bar(sheet: Image.Image, title: str, limit: float | None, corner: tuple[int, int]) -> None:
-    """Draw the color map with its ends named; ``limit`` is the relevance of the full color, None where words differ in it."""
+    """Draw the color map and name its ends; ``limit`` has the full color, None where words differ in it."""
     pen, (x, y) = ImageDraw.Draw(sheet), corner
     bar = np.broadcast_to(diverging_palette()[None], (12, *diverging_palette().shape)).copy()
     sheet.paste(Image.fromarray(bar).resize((_TILE, 12)), (x, y + 18))
@@ -221,6 +242,10 @@ def _draw_word_tile(sheet: Image.Image, drawing: _Drawing, word: int, corner: tu
         relevance = resized(drawing.maps[word], drawing.picture_size)
     _place(sheet, overlay(image, relevance, drawing.map_limits[word]), (x, y + 36))
     y += 36 + drawing.picture_size[0]
+    if drawing.maps is not None and drawing.scale == "word":
+        label = f"±{signed(drawing.map_limits[word]).lstrip('+')}"
+        pen.rectangle((x, y - 19, x + _font(12).getlength(label) + 9, y - 1), fill=_CARD)
+        pen.text((x + 5, y - 17), label, _MUTED, _font(12))
     _draw_parts(pen, explanation.totals(word), explanation.shares(word), (x, y + 12))
 
 
@@ -235,14 +260,18 @@ def _draw_parts(pen: ImageDraw.ImageDraw, totals: Parts, shares: Parts, corner: 
         length = _TILE * abs(value) / whole
         start = right if value >= 0 else left - length
         if length >= 0.5:
-            pen.rectangle((round(start), y, max(round(start), round(start + length) - 1), y + 9), fill=PART_COLORS[name])
+            pen.rectangle(
+                (round(start), y, max(round(start), round(start + length) - 1), y + 9), fill=PART_COLORS[name]
+            )
         left, right = (left, right + length) if value >= 0 else (left - length, right)
     pen.line((min(round(zero), x + _TILE - 1), y - 3, min(round(zero), x + _TILE - 1), y + 12), fill=_INK, width=1)
-    for k, (name, share) in enumerate((name, getattr(shares, name)) for name in PART_COLORS):
+    for k, name in enumerate(present):
         left_edge, line = x + (k % 2) * (_TILE // 2 + 4), y + 19 + 18 * (k // 2)
         pen.rectangle((left_edge, line + 3, left_edge + 8, line + 11), fill=PART_COLORS[name])
         pen.text((left_edge + 14, line), name, _MUTED, _font(13))
-        pen.text((left_edge + _TILE // 2 - 8, line), _plain(percent(share)), _INK, _font(13), anchor="ra")
+        pen.text(
+            (left_edge + _TILE // 2 - 8, line), _plain(percent(getattr(shares, name))), _INK, _font(13), anchor="ra"
+        )
 
 
 def _layout_chips(drawing: _Drawing, word: int) -> list[_Chip]:

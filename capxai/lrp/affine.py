@@ -50,8 +50,8 @@ class Dense:
         return functional.linear(x, weight)
 
     def transpose(self, s: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-        """Return s w."""
-        return torch.matmul(s, weight)
+        """Return s w. Written for two axes, because that product is batched over all words of a caption in one call."""
+        return torch.mm(s.reshape(-1, s.shape[-1]), weight).reshape(x.shape)
 
     def layout(self, tensor: Tensor) -> Tensor:
         """Return the tensor as it is."""

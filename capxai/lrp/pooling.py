@@ -22,16 +22,16 @@ class Tiles:
     """Windows that tile the input: the way back is one multiplication with a mask, which stays one pass for all words.
 
     Attributes:
-        mask: (B, C, H', k, W', k), 1 at the winner of each window.
+        mask: (B, H', k, W', k, C), 1 at the winner of each window; channels last, as convolutions on a CPU want their input.
     """
 
     mask: Tensor
 
     def carry(self, relevance: Tensor) -> Tensor:
         """See `Windows.carry`."""
-        spread = relevance[:, :, :, None, :, None] * self.mask
-        batch, channels, rows, size, columns, _ = self.mask.shape
-        return spread.reshape(batch, channels, rows * size, columns * size)
+        batch, rows, size, columns, _, channels = self.mask.shape
+        spread = relevance.permute(0, 2, 3, 1).reshape(batch, rows, 1, columns, 1, channels) * self.mask
+        return spread.reshape(batch, rows * size, columns * size, channels).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -62,5 +62,4 @@ def pool_windows(layer: nn.MaxPool2d, x: Tensor) -> Windows:
     batch, channels, height, width = pooled.shape
     mask = torch.zeros_like(channels_last).flatten(2)
     mask.scatter_(2, places.flatten(2), 1)
-    mask = mask.view_as(x).contiguous(memory_format=torch.channels_last)
-    return Tiles(mask.unflatten(3, (width, size)).unflatten(2, (height, size)))
+    return Tiles(mask.view_as(x).permute(0, 2, 3, 1).reshape(batch, height, size, width, size, channels))

@@ -72,6 +72,6 @@ def _lstm_affine(x: Tensor, hidden: Tensor, cell: nn.LSTMCell) -> LinearSum:
     return LinearSum(
         (x, hidden),
         lambda signals: (*signals, cell),
-        lambda s, signals: (torch.matmul(s, weight_ih), torch.matmul(s, weight_hh)),
+        lambda s, signals: (torch.mm(s, weight_ih), torch.mm(s, weight_hh)),
         (cell.bias_ih + cell.bias_hh).detach(),
     )

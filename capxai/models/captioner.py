@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from capxai.data.images import read_image
 from capxai.data.preprocessing import Preprocessing
 from capxai.data.vocabulary import Vocabulary
+from capxai.errors import ImageError
 from capxai.models.decoders.base import Decoder
 from capxai.models.encoders.base import Encoder
 from capxai.models.specification import Specification
 from capxai.models.state import Memory, State, Step
+from capxai.types import ImageArray
 
 Feed = Callable[[int, Tensor | None], Tensor]
 """``feed(t, last_logits) -> word_vector``: the input of step t, (B, E); ``last_logits`` is None at t = 0."""
@@ -111,3 +116,38 @@ class Captioner(nn.Module):
             steps.append(step)
             state, last_logits = step.state, step.logits
         return steps
+
+    def caption(self, image: str | Path | ImageArray, beam: int = 3) -> str:
+        """Caption one picture by beam search, in evaluation mode whatever the mode was.
+
+        Args:
+            image: A picture file, or (H, W, 3) uint8 RGB in [0, 255].
+            beam: Width of the search; 1 is greedy.
+
+        Raises:
+            ImageError: The picture cannot be read.
+            ModelError: The model has no encoder.
+            ConfigError: The width is not 1 or more.
+        """
+        from capxai.models.decoding import DecodingOptions, decode  # which itself needs this module
+
+        options = DecodingOptions(beam=beam)
+        pixels = self.preprocessing.resize(read_image(image) if isinstance(image, str | Path) else _checked(image))
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            with torch.inference_mode():
+                images = self.preprocessing.normalize(torch.from_numpy(pixels).unsqueeze(0).to(self.device))
+                return self.vocabulary.decode(decode(self, self.encode(images), options)[0].token_ids)
+        finally:
+            for module in training:
+                module.training = True
+
+
+def _checked(image: ImageArray) -> ImageArray:
+    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+        return image
+    raise ImageError(
+        f"The picture is an array of shape {image.shape} and type {image.dtype}. Expected (H, W, 3) uint8 RGB. "
+        "Convert it, or give the path of a picture file."
+    )

@@ -23,7 +23,7 @@ class CaptionConfig:
         images: Picture files.
         model: Model folder; None for the bundled model.
         beam: Captions kept while searching; 1 is greedy.
-        max_length: Longest caption, in words.
+        maximum_length: Longest caption, in words.
         batch_size: Pictures captioned at a time.
         device: Name of the device.
     """
@@ -31,7 +31,7 @@ class CaptionConfig:
     images: tuple[Path, ...] = ()
     model: Path | None = None
     beam: int = 3
-    max_length: int = 20
+    maximum_length: int = 20
     batch_size: int = 16
     device: str = "auto"
 
@@ -115,7 +115,7 @@ def run(config: CaptionConfig, reporter: Reporter = SILENT) -> CaptionReport:
 def _check(config: CaptionConfig) -> None:
     problems = [
         f"{name} is {getattr(config, name)}; expected 1 or more."
-        for name in ("beam", "max_length", "batch_size")
+        for name in ("beam", "maximum_length", "batch_size")
         if getattr(config, name) < 1
     ]
     if not config.images:
@@ -147,5 +147,5 @@ def _caption(model: Captioner, images: Sequence[ImageArray], config: CaptionConf
     with torch.inference_mode():
         stacked = torch.from_numpy(np.stack(images)).to(model.device)  # (B, S, S, 3)
         memory = model.encode(model.preprocessing.normalize(stacked))
-        decoded = decode(model, memory, DecodingOptions(beam=config.beam, max_length=config.max_length))
-    return [one.caption for one in decoded]
+        decoded = decode(model, memory, DecodingOptions(beam=config.beam, maximum_length=config.maximum_length))
+    return [model.vocabulary.decode(found.token_ids) for found in decoded]

@@ -16,7 +16,8 @@ _CHOICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of a name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    ``auto`` takes the first CUDA device, or else the CPU. It never takes ``mps``, whose results are not part of the test suite.
+    ``auto`` takes the first CUDA device, or else the CPU. It never takes ``mps``, which the tests do
+    not cover.
 
     Raises:
         ConfigError: There is no such name.
@@ -37,6 +38,7 @@ def choose_device(name: str = "auto") -> torch.device:
         )
     if name == "mps" and not torch.backends.mps.is_available():
         raise DependencyError(
-            "The device 'mps' was asked for, and torch finds none. Expected a Mac with Apple silicon. Use --device auto or cpu."
+            "The device 'mps' was asked for, and torch finds none. Expected a Mac with Apple silicon. "
+            "Use --device auto or --device cpu."
         )
     return torch.device("cuda:0" if name == "cuda" else name)

@@ -93,7 +93,7 @@ def run(config: DoctorConfig, reporter: Reporter = SILENT) -> DoctorReport:
 
 
 def _probe() -> JsonObject:
-    """Run `capxai.recipes.probe` in a process of its own and return its results; a probe it did not reach gets an error."""
+    """Run `capxai.recipes.probe` in a process of its own and return its results; a probe not reached gets an error."""
     from capxai.recipes.probe import PROBES
 
     source = str(Path(__file__).resolve().parents[2])
@@ -102,7 +102,9 @@ def _probe() -> JsonObject:
         path = Path(folder) / "probes.json"
         command = [sys.executable, "-m", "capxai.recipes.probe", str(path)]
         try:
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+            )
             ending = f"the process ended with {done.returncode}: {_last_line(done.stderr)}"
         except subprocess.TimeoutExpired:
             ending = f"it did not answer within {PROBE_SECONDS:.0f} s"
@@ -135,7 +137,9 @@ def _versions() -> list[Check]:
 def _torch(probes: Mapping[str, JsonObject]) -> Check:
     if "found" in probes["torch"]:
         return Check("torch", "ok", probes["torch"]["found"]["version"])
-    return Check("torch", "fail", probes["torch"]["error"], "Install it again: pip install --force-reinstall torch torchvision")
+    return Check(
+        "torch", "fail", probes["torch"]["error"], "Install it again: pip install --force-reinstall torch torchvision"
+    )
 
 
 def _torchvision(probes: Mapping[str, JsonObject]) -> Check:
@@ -148,7 +152,8 @@ def _torchvision(probes: Mapping[str, JsonObject]) -> Check:
         "torchvision",
         "fail",
         error,
-        "torch and torchvision come from different places (a CPU build of one, a CUDA build of the other). Install both from one: "
+        "torch and torchvision come from different places (a CPU build of one, a CUDA build of the other). "
+        "Install both from one: "
         "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu",
     )
 
@@ -157,7 +162,11 @@ def _devices(probes: Mapping[str, JsonObject]) -> Check:
     found = probes["torch"].get("found")
     if found is None:
         return Check("devices", "fail", "unknown, torch cannot be imported", "See torch.")
-    advice = "" if len(found["devices"]) > 1 else "No GPU was found. The CPU does; training on COCO would take days."
+    advice = (
+        ""
+        if len(found["devices"]) > 1
+        else "No GPU was found. The CPU does for explaining; training on large corpora wants a GPU."
+    )
     return Check("devices", "note" if advice else "ok", ", ".join(found["devices"]), advice)
 
 
@@ -178,7 +187,10 @@ def _weights(probes: Mapping[str, JsonObject]) -> Check:
 
 
 def _java() -> Check:
-    advice = "METEOR, SPICE and the tokenizer of the COCO metrics need Java 8 or newer, for instance: apt install default-jre-headless"
+    advice = (
+        "METEOR, SPICE and the tokenizer of the COCO metrics need Java 8 or newer, for instance: "
+        "apt install default-jre-headless"
+    )
     java = shutil.which("java")
     if java is None:
         return Check("Java", "note", "not found", advice)
@@ -206,7 +218,11 @@ def _disk(folder: Path) -> Check:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         return Check("free disk", "note", f"unknown ({error})", "Choose an output folder that exists.")
-    advice = "" if free >= NEEDED_DISK else f"Training needs up to {NEEDED_DISK / 2**30:.0f} GiB. Free some, or give --out another disk."
+    advice = (
+        ""
+        if free >= NEEDED_DISK
+        else f"Training needs up to {NEEDED_DISK / 2**30:.0f} GiB. Free some, or give --out another disk."
+    )
     return Check("free disk", "note" if advice else "ok", f"{free / 2**30:.1f} GiB at {folder.absolute()}", advice)
 
 
@@ -233,9 +249,16 @@ def _abilities(probes: Mapping[str, JsonObject], checks: tuple[Check, ...]) -> t
     state = {check.name: check for check in checks}
     trial = probes["explain"]
     if "found" in trial:
-        explain = Check("explain and caption with the bundled model", "ok", f"a trial took {trial['found']['seconds']} s")
+        explain = Check(
+            "explain and caption with the bundled model", "ok", f"a trial took {trial['found']['seconds']} s"
+        )
     else:
-        explain = Check("explain and caption with the bundled model", "fail", trial["error"], "Install capxai again: pip install capxai")
+        explain = Check(
+            "explain and caption with the bundled model",
+            "fail",
+            trial["error"],
+            "Install capxai again: pip install capxai",
+        )
     return (
         explain,
         _ability("train on the built-in corpus", state["torch"], state["pycocotools"], state["free disk"]),
@@ -251,4 +274,9 @@ def _ability(name: str, *needed: Check) -> Check:
     if not lacking:
         return Check(name, "ok", "works")
     status: Status = "fail" if any(check.status == "fail" for check in lacking) else "note"
-    return Check(name, status, "; ".join(f"{check.name}: {check.found}" for check in lacking), "See " + ", ".join(c.name for c in lacking) + ".")
+    return Check(
+        name,
+        status,
+        "; ".join(f"{check.name}: {check.found}" for check in lacking),
+        "See " + ", ".join(c.name for c in lacking) + ".",
+    )

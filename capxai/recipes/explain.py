@@ -12,7 +12,7 @@ from capxai.recipes.record import write_record
 from capxai.types import SILENT, JsonObject, Reporter
 
 if TYPE_CHECKING:
-    from capxai.explain.explanation import Explanation
+    from capxai.explain.methods import Options
     from capxai.models.captioner import Captioner
 
 
@@ -32,6 +32,11 @@ class ExplainConfig:
         force: Replace explanations that are already there.
         device: Name of the device.
         seed: Seed of the method "random".
+        eps: Stabilizer of the epsilon rule of "lrp".
+        alpha: Weight of positive contributions in the encoder, "lrp".
+        beta: Weight of negative contributions in the encoder, "lrp"; alpha - beta = 1.
+        gamma: Use the gamma rule in the encoder instead of alpha-beta, "lrp".
+        z_box: Use the z-box rule for the encoder's first convolution, "lrp".
     """
 
     images: tuple[Path, ...] = ()
@@ -45,6 +50,11 @@ class ExplainConfig:
     force: bool = False
     device: str = "auto"
     seed: int = 0
+    eps: float = 0.01
+    alpha: float = 1.0
+    beta: float = 0.0
+    gamma: float | None = None
+    z_box: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,14 +117,20 @@ def run(config: ExplainConfig, reporter: Reporter = SILENT) -> ExplainReport:
         ConfigError: No picture is named, or a setting cannot be used.
         CapxaiError: The model, the device, the method or the caption cannot be used.
     """
-    head = _head(config.head)
     if not config.images:
         raise ConfigError("No picture was named. Expected at least one picture file. Name it: capxai explain image.jpg")
+    from capxai.explain.methods import Options, find_method
     from capxai.models.folder import load
     from capxai.recipes.device import choose_device
 
+    find_method(config.method)
+    options = Options(
+        _head(config.head), config.eps, config.alpha, config.beta, config.gamma, config.z_box, config.seed
+    )
     device = choose_device(config.device)
     model = load(config.model, device)
+    if config.caption is not None:
+        model.vocabulary.encode(config.caption)
     name = "bundled" if config.model is None else str(config.model)
     reporter.note(f"Model: {name}; method: {config.method}; device: {device}")
     pictures: list[ExplainedPicture] = []
@@ -122,7 +138,7 @@ def run(config: ExplainConfig, reporter: Reporter = SILENT) -> ExplainReport:
     with reporter.track("Explaining", len(config.images)) as advance:
         for image, folder in zip(config.images, picture_folders(config.images, config.out), strict=True):
             try:
-                pictures.append(_explain_one(model, image, folder, config, head))
+                pictures.append(_explain_one(model, image, folder, config, options))
             except CapxaiError as error:
                 failures.append(failure_of(image, error))
             advance(1)
@@ -131,7 +147,7 @@ def run(config: ExplainConfig, reporter: Reporter = SILENT) -> ExplainReport:
 
 
 def picture_folders(images: tuple[Path, ...], out: Path) -> list[Path]:
-    """Return a folder of its own for each picture: ``out/<stem>``, and ``<stem>-2``, ``<stem>-3`` where a stem is taken."""
+    """Return a folder for each picture: ``out/<stem>``, and ``<stem>-2``, ``<stem>-3`` where a stem is taken."""
     taken: set[str] = set()
     folders = []
     for image in images:
@@ -150,22 +166,23 @@ def _head(text: str) -> int | None:
     if text == "all":
         return None
     if not text.isdecimal():
-        raise ConfigError(f"The head '{text}' was asked for. Expected 'all' or the number of a head, from 0. Use --head all.")
+        raise ConfigError(
+            f"The head '{text}' was asked for. Expected 'all' or the number of a head, from 0. Use --head all."
+        )
     return int(text)
 
 
 def _explain_one(
-    model: Captioner, image: Path, folder: Path, config: ExplainConfig, head: int | None
+    model: Captioner, image: Path, folder: Path, config: ExplainConfig, options: Options
 ) -> ExplainedPicture:
-    from capxai.explain.methods import explain
+    from capxai.explain.explainer import explain
+    from capxai.explain.files import describe
 
     _refuse_occupied(folder, config.force)
-    explanation: Explanation = explain(
-        model, image, config.method, config.caption, head=head, beam=config.beam, seed=config.seed
-    )
+    explanation = explain(model, image, config.method, config.caption, beam=config.beam, options=options)
     explanation.save(folder, scale=config.scale, force=config.force)
     write_record(folder, "explain", config, image=str(image), device=str(model.device))
-    return ExplainedPicture(str(image), folder, explanation.to_json(config.scale))
+    return ExplainedPicture(str(image), folder, describe(explanation, config.scale))
 
 
 def _refuse_occupied(folder: Path, force: bool) -> None:
@@ -174,7 +191,7 @@ def _refuse_occupied(folder: Path, force: bool) -> None:
     Raises:
         CapxaiError: There is an explanation already.
     """
-    from capxai.explain.explanation import FILES
+    from capxai.explain.files import FILES
 
     if not force and any((folder / name).exists() for name in FILES):
         raise CapxaiError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from capxai.errors import CapxaiError, ConfigError, DependencyError, ModelError, VocabularyError
+from capxai.errors import CapxaiError, ConfigError, DependencyError, ModelError
 from capxai.types import JsonObject
 
-WHOLE_RUN = (ConfigError, DependencyError, ModelError, VocabularyError)
+WHOLE_RUN = (ConfigError, DependencyError, ModelError)
 """Errors that every picture would meet: they end the run at once."""
 
 

@@ -1,7 +1,7 @@
 """Tries what may crash, in a process of its own; see `capxai.recipes.doctor`.
 
-A torch and a torchvision that do not belong together raise on import, and a broken driver may end the process. Each probe stands
-alone: what it finds, or why it failed, goes into one JSON file.
+A torch and a torchvision that do not belong together raise on import, and a broken driver may end the process. Each
+probe stands alone: what it finds, or why it failed, goes into one JSON file.
 """
 
 from __future__ import annotations

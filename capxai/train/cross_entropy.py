@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from capxai.models.captioner import Captioner
+from capxai.models.decoding import DecodingOptions, decode
 from capxai.models.state import Memory
 from capxai.train.examples import caption_batch, epoch_of_captions
-from capxai.train.optimization import Optimization
+from capxai.train.optimization import Epoch, Optimization
 from capxai.types import Advance
 
 Remember = Callable[[Tensor], Memory]
@@ -36,21 +37,6 @@ class CaptionSettings:
     learning_rate: float
     encoder_learning_rate: float
     seed: int
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch of training was like.
-
-    Attributes:
-        number: From 1.
-        loss: Mean cross-entropy a word on the training captions, in nats, with dropout, averaged over the epoch.
-        learning_rate: At its end.
-    """
-
-    number: int
-    loss: float
-    learning_rate: float
 
 
 def teacher_forcing(model: Captioner, memory: Memory, inputs: Tensor) -> Tensor:
@@ -125,17 +111,10 @@ def validation_loss(model: Captioner, remember: Remember, tokens: Tensor, batch_
 
 
 @torch.inference_mode()
-def greedy_captions(model: Captioner, remember: Remember, count: int, batch_size: int, longest: int) -> list[str]:
-    """Write the most probable next word until ``<end>``, for all of ``count`` pictures; at most ``longest`` words each."""
-    start = torch.tensor(model.vocabulary.start)
-
-    def most_probable(_: int, logits: Tensor | None) -> Tensor:
-        return model.embed(start.expand(rows_in_batch) if logits is None else logits.argmax(1))
-
+def greedy_captions(model: Captioner, remember: Remember, count: int, batch_size: int) -> list[str]:
+    """Caption the first ``count`` pictures with the most probable word at each step."""
+    options = DecodingOptions(strategy="greedy")
     captions: list[str] = []
     for rows in torch.arange(count).split(batch_size):
-        rows_in_batch = len(rows)
-        steps = model.unroll(remember(rows), most_probable, longest)
-        ids = torch.stack([step.logits for step in steps], dim=1).argmax(2)  # (B, T)
-        captions += [model.vocabulary.decode(caption) for caption in ids.tolist()]
+        captions += [model.vocabulary.decode(found.token_ids) for found in decode(model, remember(rows), options)]
     return captions

@@ -6,8 +6,7 @@ teach it in a few epochs. The 1x1 convolution that reads the cells is thrown awa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +16,8 @@ from torch.nn import functional
 from capxai.data.preprocessing import Preprocessing
 from capxai.models.encoders.base import Encoder
 from capxai.train.examples import FULL_COVERAGE, epoch_of_pictures
-from capxai.train.optimization import Optimization
+from capxai.train.optimization import Epoch, Optimization
 from capxai.types import Advance
-
-Track = Callable[[str, int], AbstractContextManager[Advance]]
-Record = Callable[[dict[str, object]], None]
 
 PRESENT = 0.3
 """A cell shows a category when at least this share of it is covered."""
@@ -43,13 +39,28 @@ class LocalizationSettings:
         epochs: Times that every picture is seen.
         batch_size: Pictures a step.
         learning_rate: Highest learning rate.
+        seed: Seed of the head's first weights, of the order and of the augmentation.
         bfloat16: Whether convolutions run in bfloat16: much faster where the processor knows it, slower where not.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
+    seed: int
     bfloat16: bool = False
+
+
+@dataclass(frozen=True)
+class CellExamples:
+    """Pictures and what covers their cells.
+
+    Attributes:
+        images: (N, S, S, 3) uint8.
+        coverage: (N, Q, G, G) uint8, see `capxai.train.examples.cell_coverage`.
+    """
+
+    images: Tensor
+    coverage: Tensor
 
 
 def augment(images: Tensor, coverage: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -83,49 +94,38 @@ def cell_loss(logits: Tensor, coverage: Tensor) -> Tensor:
 
 
 def train_encoder(
-    encoder: Encoder,
-    preprocessing: Preprocessing,
-    images: Tensor,
-    coverage: Tensor,
-    settings: LocalizationSettings,
-    seed: int,
-    track: Track,
-    record: Record,
-) -> nn.Module:
-    """Train an encoder in place and leave it in evaluation mode.
+    encoder: Encoder, preprocessing: Preprocessing, examples: CellExamples, settings: LocalizationSettings, advance: Advance
+) -> Iterator[Epoch]:
+    """Train an encoder in place, epoch by epoch; it is in evaluation mode between epochs and at the end.
 
     Args:
-        encoder: The encoder; its grid must have the side of ``coverage``.
+        encoder: The encoder; its grid must be that of the examples.
         preprocessing: What the encoder expects.
-        images: (N, S, S, 3) uint8.
-        coverage: (N, Q, G, G) uint8, see `cell_coverage`.
+        examples: Pictures and what covers their cells.
         settings: How to train.
-        seed: Seed of order and augmentation.
-        track: Where progress is shown.
-        record: Takes one line of the log after each epoch.
-
-    Returns:
-        The head, for measuring; nothing else needs it.
+        advance: Called with the number of pictures done.
 
     Raises:
         DivergedError: The loss is not finite.
     """
-    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    images, coverage = examples.images, examples.coverage
     head = nn.Conv2d(encoder.channels, coverage.shape[1], 1)
-    nn.init.constant_(head.bias, PRIOR)  # type: ignore[arg-type]
-    network = nn.Sequential(encoder, head).to(memory_format=torch.channels_last).train()
-    per_epoch = -(-len(images) // settings.batch_size)
-    optimization = Optimization(network.parameters(), settings.learning_rate, settings.epochs * per_epoch)
-    with track("Training the encoder", settings.epochs * len(images)) as advance:
-        for epoch in range(settings.epochs):
-            total = 0.0
-            for rows in epoch_of_pictures(len(images), settings.batch_size, generator):
-                pictures, labels = augment(images[rows], coverage[rows], generator)
-                x = preprocessing.normalize(pictures).contiguous(memory_format=torch.channels_last)
-                with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-                    logits = network(x)
-                total += optimization.descend(cell_loss(logits.float(), labels)) * len(rows)
-                advance(len(rows))
-            record({"stage": "encoder", "epoch": epoch + 1, "loss": total / len(images)})
-    network.eval()
-    return head
+    assert head.bias is not None
+    nn.init.constant_(head.bias, PRIOR)
+    network = nn.Sequential(encoder, head).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    steps = settings.epochs * -(-len(images) // settings.batch_size)
+    optimization = Optimization([(network.parameters(), settings.learning_rate)], steps)
+    for number in range(1, settings.epochs + 1):
+        network.train()
+        total = 0.0
+        for rows in epoch_of_pictures(len(images), settings.batch_size, generator):
+            pictures, labels = augment(images[rows], coverage[rows], generator)
+            x = preprocessing.normalize(pictures).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+                logits = network(x)
+            total += optimization.descend(cell_loss(logits.float(), labels)) * len(rows)
+            advance(len(rows))
+        network.eval()
+        yield Epoch(number, total / len(images), optimization.learning_rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,21 @@ BETAS = (0.8, 0.999)
 CLIP_VALUE = 0.1
 """Gradients are clipped to [-0.1, 0.1], entry by entry."""
 WARM_UP_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch of training was like.
+
+    Attributes:
+        number: From 1.
+        loss: Mean training loss over the epoch, weighted by examples (words or pictures).
+        learning_rate: At its end.
+    """
+
+    number: int
+    loss: float
+    learning_rate: float
 
 
 class DivergedError(CapxaiError):

@@ -1,1 +1,1 @@
-"""Models of the paper's authors: reading their checkpoints without running them, and turning their weights into ours."""
+"""The paper's authors: reading their checkpoints without running them, and turning their weights into ours."""

@@ -1,4 +1,4 @@
-"""The two containers of ``torch.save``: a zip archive since PyTorch 1.6, before that pickles followed by raw numbers."""
+"""The two containers of ``torch.save``: a zip archive since PyTorch 1.6, pickles followed by raw numbers before."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Checkpoint:
     """What capxai takes from one of the authors' checkpoints.
 
     Attributes:
-        weights: Their ``state_dict``, float32 where it is floating, on the CPU wherever it was saved; "module." stripped.
+        weights: Their ``state_dict``, float32 where it is floating, on the CPU wherever it was saved, without the
+            prefix "module." of data-parallel training.
         facts: The plain entries beside it ("epoch", "bleu-4", "cider" ...).
         container: "zip" or "legacy".
         sha256: Hash of the file.
@@ -64,12 +65,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         stream.seek(0)
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     assert isinstance(content, dict)
-    facts = {
-        key: value
-        for key, value in content.items()
-        if isinstance(key, str) and (value is None or isinstance(value, str | int | float))
-    }
+    facts = {key: value for key, value in content.items() if isinstance(key, str) and _is_plain(value)}
     return Checkpoint(weights, facts, container, digest)
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether JSON can hold the value; scores of a diverged training may be NaN."""
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _container(stream: BinaryIO, path: Path) -> str:
@@ -103,7 +105,7 @@ def _open_zip(stream: BinaryIO, path: Path) -> tuple[object, ReadBytes]:
                     f"'{path}' is compressed inside, which torch.save never does. Unpack nothing; {_AGAIN.lower()}"
                 )
             return archive.read(entry)
-        except (KeyError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+        except (KeyError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError) as error:
             raise ModelError(torn) from error
 
     if roots[0] + "byteorder" in archive.namelist() and read("byteorder") != b"little":
@@ -163,13 +165,16 @@ def _places(
 
 
 def _storage_record(identifier: object) -> object:
-    """Read torch's persistent identifier: ('storage', type, key, location, length[, view]) or ('module', class, file, source).
+    """Read torch's identifier of what lies outside the pickle.
 
-    The location is dropped: every tensor comes to the CPU.
+    It is ('storage', type, key, location, length[, view]) or ('module', class, file, source). The location is dropped:
+    every tensor comes to the CPU.
     """
-    if isinstance(identifier, tuple) and identifier[:1] == ("module",):
+    if isinstance(identifier, tuple) and identifier[0] == "module":
         return identifier[1]
-    _, kind, key, _, length, *further = identifier  # type: ignore[misc]  # anything else is torn, and read_pickle says so
+    if not isinstance(identifier, tuple) or len(identifier) < 5:
+        raise TypeError("an identifier of something other than a storage")
+    kind, key, _, length, *further = identifier[1:]
     if not (isinstance(kind, Constructor) and isinstance(length, int)):
         raise TypeError("a storage without type or length")
     dtype = STORAGE_DTYPES[kind.name.rpartition(".")[2]]

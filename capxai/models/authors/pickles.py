@@ -1,8 +1,9 @@
 """Read a pickle without running it.
 
-A pickle is a program for a small stack machine. `pickletools.genops` splits it into opcodes and decodes their arguments; the machine
-here carries them out on plain containers and on the harmless stand-ins that `find` hands out. It imports no module, looks up no
-attribute, calls nothing but `Constructor.make` and sets no attribute of anything, so whatever a pickle holds, none of it runs.
+A pickle is a program for a small stack machine. `pickletools.genops` splits it into opcodes and decodes their
+arguments; the machine here carries them out on plain containers and on the harmless stand-ins that `find` hands out.
+It imports no module, looks up no attribute, calls nothing but `Constructor.make` and sets no attribute of anything, so
+whatever a pickle holds, none of it runs.
 """
 
 from __future__ import annotations
@@ -48,8 +49,28 @@ Persistent = Callable[[object], object]
 
 _IGNORED = frozenset({"PROTO", "FRAME", "STOP"})
 _LITERALS = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
-    "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
+    [
+        "INT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG",
+        "LONG1",
+        "LONG4",
+        "FLOAT",
+        "BINFLOAT",
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "UNICODE",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE8",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+        "BINBYTES8",
+        "BYTEARRAY8",
+    ]
 )
 _FRESH: dict[str, Callable[[], object]] = {
     "NONE": lambda: None,

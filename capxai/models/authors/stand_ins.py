@@ -1,7 +1,8 @@
 """What may be named in a checkpoint's pickle, and the plain data that stands for it.
 
-Tensors and storages become records of where their numbers lie, containers become plain containers, and objects of torch's optimizers
-and layers become `Inert`. Everything else is refused by name, because a global that is not needed is a way to run code.
+Tensors and storages become records of where their numbers lie, containers become plain containers, and objects of
+torch's optimizers and layers become `Inert`. Everything else is refused by name, because a global that is not needed is
+a way to run code.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def find(module: str, name: str) -> Constructor:
 
 
 _INERT = re.compile(
-    r"torch\.(?:optim|nn)(?:\.[a-z_][a-z_0-9]*)*\._?[A-Z][A-Za-z0-9_]*"  # classes of optimizers, schedulers, layers, parameters
+    r"torch\.(?:optim|nn)(?:\.[a-z_][a-z_0-9]*)*\._?[A-Z][A-Za-z0-9_]*"  # classes, not functions
     r"|torch\.(?:Tensor|device|float16|float32|float64|bfloat16|int8|int16|int32|int64|uint8|bool)"
     r"|models\.modelutils\.AverageMeter"  # the authors' running mean of the loss, in checkpoints saved within an epoch
 )

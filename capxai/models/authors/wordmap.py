@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from capxai.data.vocabulary import Vocabulary
@@ -15,8 +16,8 @@ def read_wordmap(path: Path) -> Vocabulary:
     """Read a word map.
 
     Raises:
-        VocabularyError: The file is missing or no JSON object, or its ids are not 0 to V - 1 with ``<pad>`` 0 and all four special
-            words. All that is wrong is named at once.
+        VocabularyError: The file is missing or no JSON object, or its ids are not 0 to V - 1 with ``<pad>`` 0 and
+            all four special words. All that is wrong is named at once.
     """
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
@@ -48,24 +49,23 @@ def read_wordmap(path: Path) -> Vocabulary:
 
 def _problems(pairs: list[tuple[str, object]]) -> list[str]:
     problems = []
-    words = [word for word, _ in pairs]
-    ids = [number for _, number in pairs]
-    whole = [number for number in ids if isinstance(number, int) and not isinstance(number, bool)]
-    if len(whole) < len(ids):
-        problems.append(
-            f"the id of '{next(word for word, number in pairs if type(number) is not int)}' is no whole number"
-        )
-    if len(set(words)) < len(words):
-        problems.append(f"'{next(word for word in words if words.count(word) > 1)}' is there more than once")
-    missing = [word for word in SPECIALS if word not in words]
+    ids = dict(pairs)
+    not_whole = [word for word, number in pairs if type(number) is not int]
+    repeated_words = [word for word, count in Counter(word for word, _ in pairs).items() if count > 1]
+    counts = Counter(number for _, number in pairs if isinstance(number, int))
+    repeated_ids = [number for number, count in counts.items() if count > 1]
+    absent = [number for number in range(len(pairs)) if number not in counts]
+    missing = [word for word in SPECIALS if word not in ids]
+    if not_whole:
+        problems.append(f"the id of '{not_whole[0]}' is no whole number")
+    if repeated_words:
+        problems.append(f"'{repeated_words[0]}' is there more than once")
     if missing:
         problems.append(f"{', '.join(missing)} is missing")
-    if dict(pairs).get("<pad>", 0) != 0:
-        problems.append(f"<pad> has the id {dict(pairs)['<pad>']}")
-    repeated = sorted({number for number in whole if whole.count(number) > 1}) if len(set(whole)) < len(whole) else []
-    if repeated:
-        problems.append(f"the id {repeated[0]} is given to more than one word")
-    absent = sorted(set(range(len(pairs))) - set(whole))
-    if absent and not repeated and len(whole) == len(ids):
-        problems.append(f"no word has the id {absent[0]}, though there are {len(pairs)} words")
+    if ids.get("<pad>", 0) != 0:
+        problems.append(f"<pad> has the id {ids['<pad>']}")
+    if repeated_ids:
+        problems.append(f"the id {repeated_ids[0]} is given to more than one word")
+    elif absent and not not_whole:
+        problems.append(f"there are {len(pairs)} words, but none has the id {absent[0]}")
     return problems

@@ -1,0 +1,1 @@
+"""Measuring captions. Nothing here knows models, files or terminals."""

@@ -11,38 +11,17 @@ import pytest
 import torch
 import typer
 from PIL import Image
+from tiny_captioner import WORDS, tiny_captioner
 from typer.testing import CliRunner, Result
 
 import capxai
 from capxai.cli.main import app
 from capxai.cli.reporter import RichReporter
-from capxai.data.preprocessing import Preprocessing
-from capxai.data.vocabulary import Vocabulary
-from capxai.models.build import build_captioner
-from capxai.models.captioner import Captioner
-from capxai.models.encoders.compact import CompactEncoder
 from capxai.models.folder import save_model
-from capxai.models.specification import Specification
 from capxai.recipes.explain import picture_folders
 
-WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "car", "on", "the", "road"]
 FILES = {"explanation.npz", "explanation.json", "explanation.png", "explanation.html", "run.json"}
 RUNNER = CliRunner()
-
-
-def tiny_captioner(decoder: str = "ada-lstm") -> Captioner:
-    """A model of a few units with random weights that always has something to say."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        sizes = Specification(
-            "compact", decoder, CompactEncoder.channels, 16, 16, 16, len(WORDS), 2 if decoder == "mh-fc" else 1
-        )
-        captioner = build_captioner(sizes, Vocabulary(WORDS), Preprocessing(32))
-    for name, parameter in captioner.decoder.named_parameters():
-        if parameter.shape == (len(WORDS),) and name.endswith("bias"):
-            parameter.data[Vocabulary(WORDS).end] = -1e4
-    captioner.lineage = {"name": "tiny", "domain_note": "This model knows nothing but noise."}
-    return captioner.eval()
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,19 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from capxai.data.preprocessing import Preprocessing
 from capxai.data.vocabulary import Vocabulary
-from capxai.errors import ConfigError, ModelError
+from capxai.errors import ConfigError, ImageError, ModelError
 from capxai.models.build import build_captioner
 from capxai.models.captioner import Captioner
 from capxai.models.decoding import Decoded, DecodingOptions, decode
@@ -389,7 +392,8 @@ def test_draw_probabilities_with_a_pencil() -> None:
     assert drawn(top_p=0.75) == pytest.approx([0, 0.625, 0, 0.375])  # 0.5 is not enough, 0.8 is
     assert drawn(top_p=0.45) == pytest.approx([0, 1, 0, 0])
     assert drawn(top_k=3, top_p=0.84) == pytest.approx([0, 0.625, 0, 0.375])  # of 0.95: 0.8 is 84.2 %
-    assert drawn(temperature=0.5) == pytest.approx([v * v / 0.365 for v in (0.05, 0.5, 0.15, 0.3)])  # squares sum to 0.365
+    squares = [0.0025, 0.25, 0.0225, 0.09]  # their sum is 0.365
+    assert drawn(temperature=0.5) == pytest.approx([square / 0.365 for square in squares])
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -465,3 +469,54 @@ def test_groups_must_divide_the_beam_of_a_diverse_search_only() -> None:
     assert DecodingOptions("beam", beam=4, groups=3).beam == 4
     with pytest.raises(ConfigError, match="3 groups do not divide a beam of 4. Choose one of: 1, 2, 4."):
         DecodingOptions("diverse-beam", beam=4, groups=3)
+
+
+@pytest.fixture
+def seeing_model() -> Captioner:
+    """A random model with an encoder, for pictures of 32 x 32."""
+    torch.manual_seed(3)
+    specification = Specification("compact", "ada-lstm", 112, 16, 16, 16, len(WORDS))
+    model = build_captioner(specification, Vocabulary(WORDS), Preprocessing(32))
+    with torch.no_grad():
+        model.decoder.word_head.fc.weight.mul_(10)
+    return model
+
+
+def test_caption_reads_prepares_and_decodes(seeing_model: Captioner, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    seeing_model.eval()
+    prepared = seeing_model.preprocessing
+    with torch.no_grad():
+        memory = seeing_model.encode(prepared.normalize(torch.from_numpy(prepared.resize(pixels)).unsqueeze(0)))
+    for beam in (1, 3):
+        expected = decode(seeing_model, memory, DecodingOptions(beam=beam))[0].token_ids
+        assert expected
+        text = " ".join(WORDS[word] for word in expected)
+        assert seeing_model.caption(tmp_path / "image.png", beam=beam) == text
+        assert seeing_model.caption(str(tmp_path / "image.png"), beam) == text
+        assert seeing_model.caption(pixels, beam) == text
+
+
+def test_caption_works_in_evaluation_mode_and_restores_the_mode_of_every_module(seeing_model: Captioner) -> None:
+    pixels = np.full((32, 32, 3), 90, np.uint8)
+    expected = seeing_model.eval().caption(pixels)
+    seeing_model.train()
+    assert seeing_model.encoder is not None
+    seeing_model.encoder.eval()
+    statistics = seeing_model.encoder.trunk[1].running_mean.clone()  # type: ignore[union-attr, operator]
+    assert seeing_model.caption(pixels) == expected
+    with pytest.raises(ImageError):
+        seeing_model.caption("no-such-file.jpg")
+    assert seeing_model.training and seeing_model.decoder.word_head.dropout.training
+    assert not any(module.training for module in seeing_model.encoder.modules())
+    assert torch.equal(statistics, seeing_model.encoder.trunk[1].running_mean)  # type: ignore[arg-type]
+
+
+def test_caption_says_what_it_cannot_use(seeing_model: Captioner) -> None:
+    with pytest.raises(ImageError, match=r"array of shape \(4, 4\) and type float64. Expected \(H, W, 3\) uint8 RGB"):
+        seeing_model.caption(np.zeros((4, 4)))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="beam is 0"):
+        seeing_model.caption(np.zeros((4, 4, 3), np.uint8), beam=0)
+    with pytest.raises(ModelError, match="has no encoder"):
+        tiny_model().caption(np.zeros((4, 4, 3), np.uint8))

@@ -64,9 +64,14 @@ def test_replacing_gives_a_name_with_the_same_ending(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt, KeyError, ImageError])
 def test_failure_keeps_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(error), replacing(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        raise error("stop")
+
+    def fail() -> None:
+        with replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise error("stop")
+
+    with pytest.raises(error):
+        fail()
     assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
 
 
@@ -78,9 +83,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(
-        CapxaiError, match=r"The disk is full: '.*a\.txt' could not be written \([\d,.]+ MiB free there\)"
-    ):
+    with pytest.raises(CapxaiError, match=r"The disk is full: '.*a\.txt' could not .* \([\d,.]+ MiB free there\)"):
         write_atomically(tmp_path / "a.txt", "new")
     assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
 
@@ -92,9 +95,13 @@ def test_full_disk_told_in_words_only(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_really_full_device(tmp_path: Path) -> None:
-    with pytest.raises(CapxaiError, match="The disk is full"), replacing(tmp_path / "a.bin") as temporary:
-        temporary.symlink_to("/dev/full")
-        temporary.write_bytes(b"x")
+    def fill() -> None:
+        with replacing(tmp_path / "a.bin") as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"x")
+
+    with pytest.raises(CapxaiError, match="The disk is full"):
+        fill()
     assert names(tmp_path) == []
 
 

@@ -266,7 +266,7 @@ def test_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the photographs of coco-mini are not here")
 def test_photographs() -> None:
     photographs = sorted((COCO_MINI / "val2017").glob("*.jpg"))
-    assert len(photographs) == 79
+    assert len(photographs) >= 79
     for path in photographs:
         image = read_image(path)
         check_kind(image)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from capxai.cli.options import Beam, ConfigFile, Debug, Device, Images, Json, Model, Quiet, Settings
-from capxai.cli.rendering import end_with_failures, print_line
+from capxai.cli.rendering import end_with_failures, print_line, warn_of_domain
 from capxai.cli.reporter import RichReporter, print_json
-from capxai.config import resolve
 
 EXAMPLES = ("capxai caption image.jpg", "capxai caption photos/*.jpg --model runs/x --beam 5 --json")
 
@@ -22,6 +21,7 @@ def caption(
     debug: Debug = False,
 ) -> None:
     """Caption pictures, many at a time. Prints one line for each: its path, a tab, the caption."""
+    from capxai.config import resolve
     from capxai.recipes.caption import CaptionConfig, run
 
     typed = {"images": images, "model": model, "beam": beam, "device": device}
@@ -32,6 +32,6 @@ def caption(
     else:
         for picture in report.pictures:
             print_line(f"{picture.image}\t{picture.caption}")
-    if report.domain_note and report.pictures:
-        reporter.warn(report.domain_note)
+    if report.pictures:
+        warn_of_domain(report.model, report.domain_note, reporter)
     end_with_failures(report.failures, len(report.pictures) + len(report.failures))

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capxai.cli.options import Beam, ConfigFile, Debug, Device, Force, Images, Json, Model, Quiet, Seed, Settings
-from capxai.cli.rendering import end_with_failures, print_line, print_table
+from capxai.cli.rendering import end_with_failures, print_line, print_table, warn_of_domain
 from capxai.cli.reporter import RichReporter, print_json
-from capxai.config import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +95,7 @@ def explain(
 
     Writes a folder for each picture: explanation.html (open it in a browser), .png, .npz and .json.
     """
+    from capxai.config import resolve
     from capxai.recipes.explain import ExplainConfig, run
 
     typed = {
@@ -122,8 +122,8 @@ def explain(
         print_json(report.to_json())
     else:
         _print_report(report)
-    if report.domain_note and report.pictures:
-        reporter.warn(report.domain_note)
+    if report.pictures:
+        warn_of_domain(report.model, report.domain_note, reporter)
     end_with_failures(report.failures, len(report.pictures) + len(report.failures))
 
 

@@ -10,7 +10,6 @@ import typer
 from capxai.cli.options import ConfigFile, Debug, Force, Json, Quiet, Settings
 from capxai.cli.rendering import print_line, print_table
 from capxai.cli.reporter import RichReporter, print_json
-from capxai.config import resolve
 
 EXAMPLES = (
     "capxai import-checkpoint --checkpoint BEST_checkpoint.pth --wordmap wordmap.json --out models/authors",
@@ -47,6 +46,7 @@ def import_checkpoint(
     debug: Debug = False,
 ) -> None:
     """Import a checkpoint in the format of the paper's authors. Nothing that its pickle contains is run."""
+    from capxai.config import resolve
     from capxai.recipes.import_checkpoint import ImportCheckpointConfig, run
 
     typed = {"checkpoint": checkpoint, "wordmap": wordmap, "heads": heads, "out": out, "force": force or None}

@@ -1,6 +1,6 @@
 """The ``capxai`` command: its verbs, its version, and the ends of a process.
 
-Importing torch takes seconds, so a verb imports its recipe when it runs; ``--help`` and ``--version`` import neither.
+Importing torch takes seconds, so a verb imports its recipe when it runs; ``--help`` and ``--version`` import none.
 """
 
 from __future__ import annotations
@@ -11,11 +11,21 @@ from typing import Annotated
 import typer
 
 import capxai
-from capxai.cli import caption, doctor, explain, import_checkpoint, prepare, train
+from capxai.cli import analyze, bench, caption, doctor, eval, explain, import_checkpoint, prepare, train  # noqa: A004
 from capxai.cli.guard import INTERRUPTED, guarded
 from capxai.cli.options import examples
 
 EXAMPLES = ("capxai explain image.jpg", "capxai doctor")
+
+VERBS = {
+    "explain": (explain.explain, explain.EXAMPLES),
+    "caption": (caption.caption, caption.EXAMPLES),
+    "train": (train.train, train.EXAMPLES),
+    "eval": (eval.evaluate, eval.EXAMPLES),
+    "import-checkpoint": (import_checkpoint.import_checkpoint, import_checkpoint.EXAMPLES),
+    "doctor": (doctor.doctor, doctor.EXAMPLES),
+}
+GROUPS = {"prepare": prepare.app, "analyze": analyze.app, "bench": bench.app}
 
 app = typer.Typer(
     name="capxai",
@@ -26,15 +36,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(EXAMPLES),
 )
-
-app.command("explain", epilog=examples(explain.EXAMPLES))(guarded(explain.explain))
-app.command("caption", epilog=examples(caption.EXAMPLES))(guarded(caption.caption))
-app.command("train", epilog=examples(train.EXAMPLES))(guarded(train.train))
-app.add_typer(prepare.app, name="prepare")
-app.command("import-checkpoint", epilog=examples(import_checkpoint.EXAMPLES))(
-    guarded(import_checkpoint.import_checkpoint)
-)
-app.command("doctor", epilog=examples(doctor.EXAMPLES))(guarded(doctor.doctor))
+for name, (verb, lines) in VERBS.items():
+    app.command(name, epilog=examples(lines))(guarded(verb))
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,7 +11,6 @@ from capxai.cli.guard import guarded
 from capxai.cli.options import ConfigFile, Debug, Force, Json, Quiet, Seed, Settings, examples
 from capxai.cli.rendering import print_line, print_table
 from capxai.cli.reporter import RichReporter, print_json
-from capxai.config import resolve
 
 EXAMPLES = ("capxai prepare scenes --out scenes --size 5000 --seed 0",)
 
@@ -47,6 +46,7 @@ def scenes(
 
     val and robust-val get a tenth of the training pictures, test and robust a fifth.
     """
+    from capxai.config import resolve
     from capxai.recipes.prepare import PrepareConfig, run
 
     typed = {"out": out, "size": size, "seed": seed, "force": force or None}

@@ -10,10 +10,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from capxai.cli.reporter import standard_error, standard_output
+from capxai.cli.reporter import RichReporter, standard_error, standard_output
 
 if TYPE_CHECKING:
     from capxai.recipes.failures import Failure
+    from capxai.types import JsonObject
+
+PHOTOGRAPHS = (
+    "For photographs, use a model that knows them: import a published checkpoint (capxai import-checkpoint) or train on a "
+    "corpus of photographs in COCO format (capxai train --corpus DIR), and pass its folder with --model DIR."
+)
 
 
 def print_line(text: str) -> None:
@@ -50,6 +56,47 @@ def end_with_failures(failures: Sequence[Failure], total: int) -> None:
     console = standard_error()
     if total > 1:
         console.print(f"[red]{len(failures)} of {total} pictures failed; the others are done.[/red]")
-    for failure in failures:
-        console.print(f"[red]Error: {escape(printable(failure.message))}[/red]")
+    for message in dict.fromkeys(failure.message for failure in failures):
+        console.print(f"[red]Error: {escape(printable(message))}[/red]")
     raise typer.Exit(1)
+
+
+def warn_of_domain(model: str, note: str, reporter: RichReporter) -> None:
+    """Say what kind of pictures a model knows, and for the bundled model how to get one for photographs."""
+    if note:
+        reporter.warn(note)
+    if model == "bundled":
+        reporter.note(PHOTOGRAPHS)
+
+
+def print_figures(report: JsonObject) -> None:
+    """Write a report of figures to stdout: first its single values, then one table for each group of them.
+
+    A group of groups is a table with one row each; whatever else is nested is left to ``--json``.
+    """
+    single = {name: value for name, value in report.items() if not isinstance(value, dict | list)}
+    if single:
+        print_table("", ("", ""), [(_title(name), _figure(value)) for name, value in single.items()])
+    for name, group in report.items():
+        if not isinstance(group, dict) or not group:
+            continue
+        rows = group if all(isinstance(row, dict) for row in group.values()) else {"": group}
+        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+        cells = [(key, *(_figure(row.get(column)) for column in columns)) for key, row in rows.items()]
+        print_line("")
+        print_table(_title(name), ("", *map(_title, columns)), cells)
+
+
+def _title(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+def _figure(value: object) -> str:
+    """Return a number with four digits that count, nothing as "-", and two or three numbers as an interval."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_figure, value))}]"
+    return str(value)

@@ -10,7 +10,6 @@ import typer
 from capxai.cli.options import ConfigFile, Corpus, Debug, Force, Json, Quiet, Seed, Settings
 from capxai.cli.rendering import print_line, print_table
 from capxai.cli.reporter import RichReporter, print_json
-from capxai.config import resolve
 
 EXAMPLES = (
     "capxai train",
@@ -74,6 +73,7 @@ def train(
 
     Epochs, sizes and learning rates are settings: see --set.
     """
+    from capxai.config import resolve
     from capxai.recipes.train import TrainConfig, run
 
     typed = {

@@ -16,8 +16,8 @@ _FARTHEST = 100_000  # pixels; pycocotools reserves memory by the length of a po
 def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     """Draw a segmentation: polygons, or a run-length code, compressed or not.
 
-    Everything is checked before pycocotools sees it, because its C code takes a short code for a complete one and then
-    shows whatever was in memory.
+    pycocotools turns polygons into runs; the runs are checked and drawn here, because its decoder takes a code that
+    breaks off for a complete one and then shows whatever was in memory.
 
     Returns:
         (height, width) bool, true on the object.
@@ -26,13 +26,14 @@ def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]
         CorpusError: There is no segmentation, it is damaged, or it is not of this size.
     """
     if isinstance(segmentation, list) and segmentation:
-        runs: Any = coco_mask.merge(coco_mask.frPyObjects(_polygons(segmentation), height, width))
+        united = coco_mask.merge(coco_mask.frPyObjects(_polygons(segmentation), height, width))
+        lengths = _decompressed(united["counts"].decode("ascii"))
     elif isinstance(segmentation, dict):
-        runs = _run_length_code(segmentation, height, width)
+        lengths = _run_lengths(segmentation, height, width)
     else:
         raise _unusable("is missing or empty")
-    decoded: NDArray[np.bool_] = coco_mask.decode(runs).astype(np.bool_)
-    return decoded
+    is_object = np.arange(len(lengths)) % 2 == 1  # runs off and on the object take turns, down the columns
+    return np.ascontiguousarray(np.repeat(is_object, lengths).reshape(width, height).T)  # (height, width)
 
 
 def _is_position(value: Any) -> bool:
@@ -48,7 +49,7 @@ def _polygons(segmentation: list[Any]) -> list[list[float]]:
     return segmentation
 
 
-def _run_length_code(segmentation: dict[str, Any], height: int, width: int) -> Any:
+def _run_lengths(segmentation: dict[str, Any], height: int, width: int) -> list[int]:
     counts, size = segmentation.get("counts"), segmentation.get("size")
     if size != [height, width]:
         raise _unusable(f"is for a picture of (height, width) {size}, and the picture has {[height, width]}")
@@ -60,7 +61,7 @@ def _run_length_code(segmentation: dict[str, Any], height: int, width: int) -> A
         raise _unusable("has a run-length code without counts")
     if any(length < 0 for length in lengths) or sum(lengths) != height * width:
         raise _unusable(f"has a run-length code of {sum(lengths)} pixels, and the picture has {height * width}")
-    return coco_mask.frPyObjects({"size": size, "counts": lengths}, height, width)
+    return lengths
 
 
 def _decompressed(counts: str) -> list[int]:

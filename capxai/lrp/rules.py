@@ -203,9 +203,10 @@ class AlphaBeta(AffineRule):
             parts.append((-self.beta, _SignedPart(affine, x, formulas.negative(w), formulas.positive(w))))
 
         def propagate(relevance: Tensor) -> tuple[tuple[Tensor, ...], Kept]:
-            carried = [part.carry(relevance).mul_(factor) if factor != 1 else part.carry(relevance) for factor, part in parts]
-            kept = [part.guarded(relevance, factor) for factor, part in parts]
-            return (sum(carried[1:], carried[0]),), Kept(eps=sum(kept[1:], kept[0]))
+            carried = [part.carry(relevance) if factor == 1 else factor * part.carry(relevance) for factor, part in parts]
+            guarded = [(factor, part.guarded(relevance)) for factor, part in parts]
+            kept = [factor * amount for factor, amount in guarded if amount is not None]
+            return (sum(carried[1:], carried[0]),), Kept(eps=torch.cat(kept, 1) if kept else None)
 
         return propagate
 
@@ -220,7 +221,7 @@ class _SignedPart:
             self.terms.append((formulas.negative(x), for_negative))
         z = sum((affine.apply(x, w) for x, w in self.terms[1:]), affine.apply(*self.terms[0]))
         self.denominator = formulas.without_zeros(z)
-        is_zero = torch.isinf(self.denominator).flatten(1)
+        is_zero = _units_last(torch.isinf(self.denominator))
         self.guarded_units = is_zero.any(0).nonzero().squeeze(1)
         self.zero = is_zero[:, self.guarded_units]
 
@@ -229,10 +230,16 @@ class _SignedPart:
         terms = [self.affine.transpose(s, w, x).mul_(x) for x, w in self.terms]
         return sum(terms[1:], terms[0])
 
-    def guarded(self, relevance: Tensor, factor: float) -> Tensor:
+    def guarded(self, relevance: Tensor) -> Tensor | None:
         """Return the relevance that arrives where the denominator is zero, (B, units with a zero somewhere in the batch)."""
-        arrived = relevance.reshape(relevance.shape[0], -1).index_select(1, self.guarded_units)
-        return arrived * self.zero * factor
+        if not len(self.guarded_units):
+            return None
+        return _units_last(relevance).index_select(1, self.guarded_units) * self.zero
+
+
+def _units_last(tensor: Tensor) -> Tensor:
+    """Flatten (B, C, ...) to (B, rest) with channels fastest, which is no copy where the memory is channels-last."""
+    return tensor.movedim(1, -1).reshape(tensor.shape[0], -1)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ def split_truths(split: Split, lexicon: Lexicon) -> list[PictureTruth]:
     ]
 
 
-def score_captions(captions: Sequence[str], split: Split, lexicon: Lexicon) -> ObjectReport:
+def score_captions(captions: Sequence[str], split: Split, lexicon: Lexicon, seed: int = 0) -> ObjectReport:
     """Score one caption for each picture of a split, in the order of its pictures."""
     by_id: Mapping[int, str] = {picture.id: text for picture, text in zip(split.pictures, captions, strict=True)}
-    return score_objects(by_id, split_truths(split, lexicon), lexicon)
+    return score_objects(by_id, split_truths(split, lexicon), lexicon, seed)
 
 
 def figures(report: ObjectReport, digits: int = 4) -> dict[str, float]:

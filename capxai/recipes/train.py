@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal
 
-from capxai.errors import ConfigError, unknown_choice
+from capxai.errors import ConfigError
 from capxai.types import SILENT, JsonObject, Reporter
 
-DECODERS = ("ada-lstm", "mh-fc", "adaptive")
-PRECISIONS = ("float32", "bfloat16")
 OUTPUTS = ("out", "force")
 """Settings that say where results go, and change none."""
+LEAST = {
+    "size": 1,
+    "corpus_seed": 0,
+    "hidden_size": 1,
+    "embedding_size": 1,
+    "heads": 1,
+    "minimum_count": 1,
+    "encoder_epochs": 0,
+    "encoder_batch_size": 1,
+    "decoder_epochs": 0,
+    "batch_size": 1,
+    "joint_epochs": 0,
+    "seed": 0,
+}
+ABOVE_ZERO = ("encoder_learning_rate", "learning_rate", "joint_learning_rate", "joint_encoder_learning_rate")
 
 
 @dataclass(frozen=True)
@@ -22,7 +36,7 @@ class TrainConfig:
         corpus: Corpus folder; None renders the built-in corpus ``scenes`` once and keeps it in the cache.
         size: Training pictures of the built-in corpus.
         corpus_seed: Seed of the built-in corpus.
-        decoder: One of `DECODERS`.
+        decoder: Which language model.
         encoder: "compact", which is trained here, or one of torchvision's with its ImageNet weights.
         encoder_weights: Local file with the weights of one of torchvision's encoders; None lets torchvision find them.
         hidden_size: H.
@@ -49,7 +63,7 @@ class TrainConfig:
     corpus: Path | None = None
     size: int = 5000
     corpus_seed: int = 0
-    decoder: str = "ada-lstm"
+    decoder: Literal["ada-lstm", "mh-fc", "adaptive"] = "ada-lstm"
     encoder: str = "compact"
     encoder_weights: Path | None = None
     hidden_size: int = 128
@@ -65,7 +79,7 @@ class TrainConfig:
     joint_epochs: int = 0
     joint_learning_rate: float = 3e-4
     joint_encoder_learning_rate: float = 1e-4
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     figure_splits: tuple[str, ...] = ("test", "robust")
     threads: int | None = None
@@ -78,36 +92,25 @@ class TrainConfig:
         Raises:
             ConfigError: One or more settings cannot be used.
         """
-        problems = [*self._choice_problems(), *self._number_problems()]
+        problems = self._number_problems()
+        if self.decoder == "mh-fc" and self.heads >= 1 and self.hidden_size % self.heads:
+            problems.append(f"{self.heads} heads do not divide a hidden size of {self.hidden_size}. Choose a divisor.")
         if problems:
             raise ConfigError("These training settings cannot be used:\n  " + "\n  ".join(problems))
 
-    def _choice_problems(self) -> list[str]:
-        problems = []
-        if self.decoder not in DECODERS:
-            problems.append(unknown_choice("decoder", self.decoder, DECODERS))
-        if self.precision not in PRECISIONS:
-            problems.append(unknown_choice("precision", self.precision, PRECISIONS))
-        if self.decoder == "mh-fc" and self.heads >= 1 and self.hidden_size % self.heads:
-            problems.append(f"{self.heads} heads do not divide a hidden size of {self.hidden_size}. Choose a divisor of it.")
-        return problems
-
     def _number_problems(self) -> list[str]:
-        at_least_one = ("size", "hidden_size", "embedding_size", "heads", "minimum_count", "encoder_batch_size", "batch_size")
-        at_least_zero = ("corpus_seed", "encoder_epochs", "decoder_epochs", "joint_epochs", "seed")
-        positive = ("encoder_learning_rate", "learning_rate", "joint_learning_rate")
-        problems = [f"{name} is {getattr(self, name)}. Expected 1 or more." for name in at_least_one if getattr(self, name) < 1]
-        problems += [f"{name} is {getattr(self, name)}. Expected 0 or more." for name in at_least_zero if getattr(self, name) < 0]
-        problems += [f"{name} is {getattr(self, name)}. Expected a number above 0." for name in positive if not getattr(self, name) > 0]
+        problems = []
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                problems.append(f"{name} is {getattr(self, name)}. Expected {least} or more.")
+        for name in ABOVE_ZERO:
+            if not getattr(self, name) > 0:
+                problems.append(f"{name} is {getattr(self, name)}. Expected a number above 0.")
         if self.threads is not None and self.threads < 1:
             problems.append(f"threads is {self.threads}. Expected 1 or more, or none for torch's own choice.")
         if self.decoder_epochs + self.joint_epochs < 1:
             problems.append("decoder_epochs and joint_epochs are both 0. Expected at least one epoch of captions.")
         return problems
-
-    def to_json(self) -> JsonObject:
-        """Return the settings as JSON, paths as text."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
     def command(self) -> str:
         """Return the command line that trains the same model: the decoder and every setting that is not the default."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from capxai.config import run_record
 from capxai.data.corpus import Corpus, Split
 from capxai.data.images import read_image
 from capxai.data.preprocessing import Preprocessing
@@ -26,7 +27,7 @@ from capxai.models.folder import DESCRIPTION_FILE, save_model
 from capxai.models.specification import Specification
 from capxai.recipes.builtin_corpus import open_corpus
 from capxai.recipes.object_scores import figures, score_captions
-from capxai.recipes.record import versions, write_record
+from capxai.recipes.record import write_record
 from capxai.recipes.train import TrainConfig, TrainReport
 from capxai.train.cross_entropy import (
     CaptionSettings,
@@ -69,9 +70,9 @@ class Examples:
 
 @dataclass
 class _Best:
-    """The best epoch so far."""
+    """The best epoch so far; the score is F1 of object words, and where that is equal, less loss."""
 
-    score: float = float("-inf")
+    score: tuple[float, float] = (float("-inf"), float("-inf"))
     epoch: int = 0
     figures: dict[str, float] | None = None
 
@@ -297,11 +298,11 @@ class _Training:
         examples = self.examples[VALIDATION]
         loss = validation_loss(self.model, remember, examples.tokens, EVALUATION_BATCH)
         found = {"loss": round(loss, 4)}
-        score = -loss
+        score = (0.0, -loss)
         if examples.split.has_objects:
             captions = greedy_captions(self.model, remember, len(examples.tokens), EVALUATION_BATCH)
             found |= figures(score_captions(captions, examples.split, self.lexicon))
-            score = found["macro_f1"]
+            score = (found["macro_f1"], -loss)
         self.record({"stage": stage, "epoch": epoch.number, "loss": epoch.loss, "validation": found})
         self.reporter.note(f"{stage} epoch {epoch.number}: " + ", ".join(f"{key} {value:g}" for key, value in found.items()))
         if score <= self.best.score:
@@ -324,12 +325,12 @@ class _Training:
         self._save()
 
     def _save(self) -> None:
-        manifest = self.corpus.manifest
+        manifest, record = self.corpus.manifest, run_record(self.config)
         self.model.lineage = {
             "command": self.config.command(),
-            "config": self.config.to_json(),
+            "config": record["config"],
+            "versions": record["versions"],
             "threads": torch.get_num_threads(),
-            "versions": versions(),
             "corpus": {key: manifest[key] for key in ("name", "seed", "size", "p_bias") if key in manifest},
             "epoch": self.best.epoch,
             "validation": self.best.figures,

@@ -104,12 +104,17 @@ def test_prepare(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_train_on_the_built_in_corpus(run: Run, tmp_path: Path) -> None:
+def test_train_and_eval_on_the_built_in_corpus(run: Run, tmp_path: Path) -> None:
     settings = ("size=16", "encoder_epochs=1", "decoder_epochs=1", "hidden_size=16", "embedding_size=16")
     done = run("train", "--out", "runs/tiny", *(word for item in settings for word in ("--set", item)))
     assert done.returncode == 0, done.stderr
     assert "Written to runs/tiny" in done.stdout
     assert json.loads((tmp_path / "runs" / "tiny" / "run.json").read_text())["config"]["size"] == 16
+    evaluated = run("eval", "--chair", "--set", "size=16", "--out", "scores")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "Model: runs/tiny." in evaluated.stderr
+    assert "chair_i" in evaluated.stdout
+    assert "chair_i" in json.loads((tmp_path / "scores" / "eval.json").read_text())["overall"]
     explained = run("explain", "image.jpg", "--model", "runs/tiny", "--caption", "a car", "--method", "gradient")
     assert explained.returncode == 0, explained.stderr
 

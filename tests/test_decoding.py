@@ -162,7 +162,7 @@ def test_the_tiny_model_makes_captions_that_differ_and_end_at_various_lengths(mo
     assert len({len(caption.token_ids) for caption in found}) >= 3
 
 
-@pytest.mark.parametrize(("beam", "groups", "strength"), [(4, 2, 0.5), (3, 3, 5.0), (6, 2, 1.0)])
+@pytest.mark.parametrize(("beam", "groups", "strength"), [(4, 2, 0.5), (3, 3, 5.0), (6, 2, 1.0), (24, 2, 1.0)])
 def test_diverse_beam_search_is_the_slow_search(model: Captioner, beam: int, groups: int, strength: float) -> None:
     features = pictures(5)
     options = DecodingOptions("diverse-beam", beam=beam, groups=groups, diversity_strength=strength, maximum_length=7)
@@ -260,6 +260,8 @@ def test_log_probabilities_are_those_of_the_given_caption(model: Captioner, opti
             expected = forced_log_probabilities(model, picture, words)
             assert hypothesis.token_log_probabilities == pytest.approx(expected, abs=1e-9)
             assert hypothesis.log_probability == pytest.approx(sum(expected), abs=1e-9)
+            score = hypothesis.log_probability / len(words) ** options.length_penalty
+            assert hypothesis.score == pytest.approx(score, abs=1e-9)
 
 
 @pytest.mark.parametrize("options", [*STRATEGIES, DecodingOptions("sample", temperature=5.0)])
@@ -388,6 +390,9 @@ def test_draw_probabilities_with_a_pencil() -> None:
         return [float(value) for value in draw_probabilities(logs, options)[0]]
 
     assert drawn() == pytest.approx([0.05, 0.5, 0.15, 0.3])
+    for tiny in (1e-6, 1e-40, 5e-324):
+        options = DecodingOptions("sample", temperature=tiny)
+        assert draw_probabilities(logs.float(), options).tolist() == [[0, 1, 0, 0]]
     assert drawn(top_k=2) == pytest.approx([0, 0.625, 0, 0.375])  # 0.5 and 0.3 over 0.8
     assert drawn(top_p=0.75) == pytest.approx([0, 0.625, 0, 0.375])  # 0.5 is not enough, 0.8 is
     assert drawn(top_p=0.45) == pytest.approx([0, 1, 0, 0])
@@ -451,6 +456,8 @@ def test_all_problems_of_the_options_are_reported_together() -> None:
         DecodingOptions(
             "bean",
             beam=0,
+            length_penalty=-1,
+            diversity_strength=1e7,
             top_p=1.5,
             temperature=math.nan,
             seed=True,
@@ -459,6 +466,8 @@ def test_all_problems_of_the_options_are_reported_together() -> None:
     message = str(caught.value)
     assert "Unknown strategy 'bean'. Choose one of: greedy, beam, diverse-beam, sample. Did you mean 'beam'?" in message
     assert "beam is 0. Expected a whole number of 1 or more." in message
+    assert "length_penalty is -1. Expected a number of 0 or more and at most 10." in message
+    assert "diversity_strength is 10000000.0. Expected a number of 0 or more and at most 1e+06." in message
     assert "top_p is 1.5. Expected a number above 0 and at most 1." in message
     assert "temperature is nan. Expected a number above 0." in message
     assert "seed is True. Expected a whole number of 0 or more." in message
@@ -499,8 +508,9 @@ def test_caption_reads_prepares_and_decodes(seeing_model: Captioner, tmp_path: P
 
 
 def test_caption_works_in_evaluation_mode_and_restores_the_mode_of_every_module(seeing_model: Captioner) -> None:
-    pixels = np.full((32, 32, 3), 90, np.uint8)
+    pixels = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
     expected = seeing_model.eval().caption(pixels)
+    pixels = pixels[::-1].copy()[::-1]  # the same picture, of a layout that torch refuses
     seeing_model.train()
     assert seeing_model.encoder is not None
     seeing_model.encoder.eval()

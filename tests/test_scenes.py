@@ -268,7 +268,7 @@ def test_ids_are_unique_over_the_corpus(corpus: Path) -> None:
 def test_manifest_says_what_the_corpus_is(corpus: Path) -> None:
     manifest = json.loads((corpus / "corpus.json").read_text())
     head = {key: manifest[key] for key in ("schema", "name", "seed", "size", "image_size", "p_bias")}
-    assert head == {"schema": 1, "name": "scenes", "seed": 3, "size": 30, "image_size": 112, "p_bias": 0.75}
+    assert head == {"schema": 1, "name": "scenes", "seed": 3, "size": 30, "image_size": 112, "p_bias": P_BIAS}
     assert tuple(manifest["splits"]) == SPLIT_NAMES == SPLITS
     assert ["car", "traffic light"] in manifest["pairs"] and len(manifest["pairs"]) == 6
 

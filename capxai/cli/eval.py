@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from capxai.cli.options import Beam, ConfigFile, Corpus, Debug, Device, Force, Json, Quiet, Seed, Settings
+from capxai.cli.options import Beam, ConfigFile, Corpus, Debug, Device, Json, Quiet, Seed, Settings
 from capxai.cli.rendering import print_figures
 from capxai.cli.reporter import RichReporter, print_json
 
@@ -22,7 +22,7 @@ EvaluatedModel = Annotated[
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Split of the corpus.", show_default="test")]
 Chair = Annotated[bool, typer.Option("--chair", help="Count objects that captions name and pictures do not show.")]
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Folder for eval.json.", show_default="beside the model")
+    Path | None, typer.Option("--out", metavar="DIR", help="Folder for eval.json.", show_default="nothing is written")
 ]
 
 
@@ -37,7 +37,6 @@ def evaluate(
     seed: Seed = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -55,10 +54,9 @@ def evaluate(
         "out": out,
         "device": device,
         "seed": seed,
-        "force": force or None,
     }
     report = run(resolve(EvaluateConfig, config, settings or (), **typed), RichReporter(quiet)).to_json()
     if json:
         print_json(report)
     else:
-        print_figures(report)
+        print_figures({name: value for name, value in report.items() if name not in ("schema", "provenance")})

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from capxai.types import JsonObject
 
 PHOTOGRAPHS = (
-    "For photographs, use a model that knows them: import a published checkpoint (capxai import-checkpoint) or train on a "
-    "corpus of photographs in COCO format (capxai train --corpus DIR), and pass its folder with --model DIR."
+    "For photographs, use a model that knows them: import a published checkpoint (capxai import-checkpoint) or train "
+    "on photographs in COCO format (capxai train --corpus DIR), and pass its folder with --model DIR."
 )
 
 

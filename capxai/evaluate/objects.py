@@ -132,7 +132,9 @@ class _Counts:
     hallucinated: NDArray[np.float64]
 
     @classmethod
-    def of(cls, pictures: Sequence[PictureObjects], truths: Sequence[PictureTruth], categories: Sequence[str]) -> _Counts:
+    def of(
+        cls, pictures: Sequence[PictureObjects], truths: Sequence[PictureTruth], categories: Sequence[str]
+    ) -> _Counts:
         place = {category: number for number, category in enumerate(categories)}
         said, there = np.zeros((len(pictures), len(categories))), np.zeros((len(pictures), len(categories)))
         for row, (picture, truth) in enumerate(zip(pictures, truths, strict=True)):

@@ -2,7 +2,8 @@
 
 One graph, two stretches. The decoder is unrolled once over the caption with its features and word vectors as leaves; one batched backward
 pass carries all words. The encoder has run once as well; what reaches its features goes on to the pixels as one batch of words, and
-everything that depends on the picture alone has been computed once. Which numbers flow, relevance or derivatives, is the composite's matter.
+everything that depends on the picture alone has been computed once. Which numbers flow, relevance or derivatives, is up to the
+composite.
 """
 
 from __future__ import annotations
@@ -134,9 +135,7 @@ def _batched_backward(output: Tensor, leaves: tuple[Tensor, ...], start: Tensor)
     """
 
     def back(one: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(
-            output, leaves, one, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        return torch.autograd.grad(output, leaves, one, retain_graph=True, allow_unused=True, materialize_grads=True)
 
     return torch.func.vmap(back)(start)
 

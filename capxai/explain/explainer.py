@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,9 @@ def read(model: Captioner, picture: ImageArray, caption: str | None, beam: int =
         images = model.preprocessing.normalize(torch.from_numpy(picture)[None].to(model.device))
         features = model.features(images)
         if caption is None:
-            tokens = list(decode(model, model.remember(features), DecodingOptions(strategy="beam", beam=beam))[0].token_ids)
+            tokens = list(
+                decode(model, model.remember(features), DecodingOptions(strategy="beam", beam=beam))[0].token_ids
+            )
         else:
             tokens = model.vocabulary.encode(caption)
     if not tokens:
@@ -104,7 +107,7 @@ def read(model: Captioner, picture: ImageArray, caption: str | None, beam: int =
     return Reading(model, images, features, torch.tensor(tokens, device=model.device))
 
 
-def _facts(reading: Reading) -> dict[str, FloatArray | None]:
+def _facts(reading: Reading) -> dict[str, Any]:
     """Collect what the plain forward pass says about every word."""
     with torch.no_grad():
         steps = reading.unroll()
@@ -119,7 +122,7 @@ def _facts(reading: Reading) -> dict[str, FloatArray | None]:
         }
 
 
-def _arrays(maps: Maps) -> dict[str, FloatArray | None]:
+def _arrays(maps: Maps) -> dict[str, Any]:
     kept = {} if maps.kept is None else dict(zip(Ledger.COLUMNS, maps.kept.unbind(1), strict=True))
     return {
         "pixel_relevance": _numpy(maps.pixels),

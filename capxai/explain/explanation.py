@@ -17,9 +17,15 @@ _SPECIALS = ("<pad>", "<start>", "<end>")
 _DTYPES = {"token_ids": np.int64, "image": np.uint8}
 
 
+KEPT = ("bias", "eps", "other_heads")
+"""Parts that reach neither the picture nor a word."""
+
+PARTS = ("picture", "words", *KEPT)
+
+
 @dataclass(frozen=True)
 class Parts:
-    """What the picture, the preceding words, the biases and eps contribute to one word.
+    """What the picture, the preceding words, the biases, eps and attention heads left out contribute to one word.
 
     Each is a signed number, or None where the method has no such part.
     """
@@ -28,6 +34,7 @@ class Parts:
     words: float | None
     bias: float | None
     eps: float | None
+    other_heads: float | None = None
 
     def present(self) -> dict[str, float]:
         """Return the parts that there are, by name, in reading order."""
@@ -55,6 +62,7 @@ class Explanation:
         sentinel: (T,) float32 in [0, 1], the weight of the sentinel, where the model has one.
         bias_relevance: (T,) float32, what biases keep.
         eps_relevance: (T,) float32, what the stabilizer eps keeps.
+        other_heads_relevance: (T,) float32, what was left out because one attention head alone was asked for.
         grid: (rows, columns) of the regions, None where they are no grid.
         source: File name of the picture.
         notes: What a reader must know, for instance that the picture is outside of what the model was trained on.
@@ -77,6 +85,7 @@ class Explanation:
     sentinel: FloatArray | None = None
     bias_relevance: FloatArray | None = None
     eps_relevance: FloatArray | None = None
+    other_heads_relevance: FloatArray | None = None
     grid: tuple[int, int] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
@@ -104,7 +113,7 @@ class Explanation:
         return {
             "image": ((None, None, 3),),
             **dict.fromkeys(
-                ("token_ids", "logits", "probability", "sentinel", "bias_relevance", "eps_relevance"), per_word
+                ("token_ids", "logits", "probability", "sentinel", *(f"{part}_relevance" for part in KEPT)), per_word
             ),
             "pixel_relevance": ((words, height, width),),
             "region_relevance": ((words, regions),),
@@ -152,13 +161,13 @@ class Explanation:
         The picture's is the sum over pixels, or over regions where a method has no pixels.
         """
         picture = self.region_relevance if self.pixel_relevance is None else self.pixel_relevance
-        arrays = (picture, self.word_relevance, self.bias_relevance, self.eps_relevance)
+        arrays = (picture, self.word_relevance, *(getattr(self, f"{part}_relevance") for part in KEPT))
         return Parts(*(None if array is None else float(array[word].sum(dtype=np.float64)) for array in arrays))
 
     def shares(self, word: int) -> Parts:
         """Divide the totals of one word by what they are shares of.
 
-        Where the method conserves the logit (``conserved``), share = signed total / logit: the four shares add up to 1,
+        Where the method conserves the logit (``conserved``), share = signed total / logit: the shares add up to 1,
         and a share is negative or above 1 where parts oppose each other. For other methods (gradient, attention, ...)
         bias and eps are None and share = signed total / (|picture| + |words|). Shares of a whole of zero are None.
         """
@@ -170,7 +179,7 @@ class Explanation:
             present = {name: value for name, value in present.items() if name in ("picture", "words")}
             whole = sum(abs(value) for value in present.values())
         values = {name: value / whole for name, value in present.items() if whole != 0}
-        return Parts(*(values.get(name) for name in ("picture", "words", "bias", "eps")))
+        return Parts(*(values.get(name) for name in PARTS))
 
     def save(self, folder: str | Path, scale: str = "caption", force: bool = False) -> Path:
         """Write ``explanation.npz``, ``.json``, ``.png`` (sheet) and ``.html`` (page) into a folder, all or none.

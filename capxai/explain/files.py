@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from capxai.errors import CapxaiError
 from capxai.explain.colors import Scale
-from capxai.explain.explanation import Explanation
+from capxai.explain.explanation import KEPT, Explanation
 from capxai.explain.page import render_page
 from capxai.explain.sheet import render_sheet
 from capxai.types import JsonObject
@@ -144,8 +144,8 @@ def read_folder(folder: Path) -> Explanation:
 
 
 def _fields(arrays: dict[str, NDArray[Any]], described: JsonObject) -> dict[str, Any]:
-    """Bring together what the two files hold; bias and eps live in the JSON file, per word."""
-    kept = {part: [word["relevance"][part] for word in described["words"]] for part in ("bias", "eps")}
+    """Bring together what the two files hold; what is kept lives in the JSON file, per word."""
+    kept = {part: [word["relevance"][part] for word in described["words"]] for part in KEPT}
     return {
         **{name: arrays[name] for name in _ALWAYS},
         **{name: arrays[name] for name in _OPTIONAL if name in arrays},

@@ -144,7 +144,9 @@ def guided_grad_cam(request: Request) -> Maps:
     cam = upsample(request.reading, _cam(request))
     guided = guided_backpropagation(request).pixels
     if cam is None or guided is None:
-        raise RelevanceError("guided-grad-cam is a product at the pixels, but the model works on stored features. Use grad-cam.")
+        raise RelevanceError(
+            "guided-grad-cam is a product at the pixels, but the model works on stored features. Use grad-cam."
+        )
     return Maps(cam * guided)
 
 

@@ -28,7 +28,7 @@ from capxai.explain.colors import (
     percent,
     signed,
 )
-from capxai.explain.explanation import Explanation
+from capxai.explain.explanation import PARTS, Explanation
 from capxai.types import FloatArray, ImageArray, JsonObject
 
 _SCALES: tuple[Scale, ...] = ("caption", "word")
@@ -222,7 +222,7 @@ def _radio(layer: str) -> str:
 
 def _shares_table(explanation: Explanation) -> str:
     """Write the shares of all words as a table."""
-    names = ("picture", "words", "bias", "eps")
+    names = [name for name in PARTS if name != "other_heads" or explanation.other_heads_relevance is not None]
     rows = []
     for word, token in enumerate(explanation.tokens):
         totals, shares = explanation.totals(word).present(), explanation.shares(word)

@@ -24,7 +24,10 @@ from capxai.explain.colors import (
 )
 from capxai.explain.explanation import Explanation, Parts
 
-PART_COLORS = {"picture": (16, 145, 129), "words": (214, 150, 24), "bias": (118, 126, 138), "eps": (190, 196, 204)}
+PART_COLORS = {
+    "picture": (16, 145, 129), "words": (214, 150, 24), "bias": (118, 126, 138), "eps": (190, 196, 204),
+    "other_heads": (143, 123, 181),
+}
 
 _TILE = 240  # width of a tile in pixels
 _MARGIN, _GAP = 32, 28

@@ -23,7 +23,9 @@ class GateAffine(nn.Module):
             hidden: (B, H), the hidden state before the step.
             cell: The cell whose weights to use.
         """
-        return functional.linear(x, cell.weight_ih, cell.bias_ih) + functional.linear(hidden, cell.weight_hh, cell.bias_hh)
+        return functional.linear(x, cell.weight_ih, cell.bias_ih) + functional.linear(
+            hidden, cell.weight_hh, cell.bias_hh
+        )
 
 
 class LSTMCell(nn.LSTMCell):

@@ -34,7 +34,7 @@ def attached(model: nn.Module, composite: Composite, ledger: Ledger | None = Non
     changed: list[nn.Module] = []
     try:
         for layer, forward in _ruled_forwards(model, composite, ledger):
-            layer.forward = forward  # type: ignore[method-assign]
+            layer.forward = forward
             changed.append(layer)
         yield
     finally:
@@ -44,9 +44,13 @@ def attached(model: nn.Module, composite: Composite, ledger: Ledger | None = Non
 
 def _refuse_unfit(model: nn.Module) -> None:
     if any(module.training and isinstance(module, nn.Dropout | nn.BatchNorm2d) for module in model.modules()):
-        raise RelevanceError("The model is in training mode, where dropout and batch norms change from call to call. Call model.eval() first.")
+        raise RelevanceError(
+            "The model is in training mode, where dropout and batch norms change from call to call. Call model.eval() first."
+        )
     if any("forward" in module.__dict__ for module in model.modules()):
-        raise RelevanceError("The model has rules attached already. Leave the first `with attached(...)` before entering another.")
+        raise RelevanceError(
+            "The model has rules attached already. Leave the first `with attached(...)` before entering another."
+        )
 
 
 def _ruled_forwards(
@@ -63,13 +67,15 @@ def _ruled_forwards(
     return found
 
 
-def _ruled(name: str, layer: nn.Module, rule: Rule, context: tuple[dict[Any, Any], Ledger | None]) -> Callable[..., Tensor]:
+def _ruled(
+    name: str, layer: nn.Module, rule: Rule, context: tuple[dict[Any, Any], Ledger | None]
+) -> Callable[..., Tensor]:
     folded, ledger = context
     plain = layer.forward
 
     def forward(*inputs: Any) -> Tensor:
         signals, node = rule.bind(Call(layer, plain, inputs, folded))
-        output: Tensor = Ruled.apply(node, name, None if ledger is None else ledger.account, *signals)  # type: ignore[no-untyped-call]
+        output: Tensor = Ruled.apply(node, name, None if ledger is None else ledger.account, *signals)
         return output
 
     return forward

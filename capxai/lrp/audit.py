@@ -1,6 +1,7 @@
 """Refuse, by name, any operation on the path of relevance that has no rule.
 
-Without the audit a layer that no rule knows would pass its derivative on instead of relevance, and the heatmap would be wrong and look right.
+Without the audit a layer that no rule knows would pass its derivative on instead of relevance: the heatmap would be wrong and look
+right.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ def audit(output: Tensor) -> None:
         here = f"'{function.layer_name}'" if name == "RuledBackward" else consumer
         stack += [(parent, here) for parent, _ in function.next_functions]
     if foreign:
-        listed = ", ".join(f"{name.removesuffix('0').removesuffix('Backward')} (on the way to {consumer})" for name, consumer in foreign.items())
+        listed = ", ".join(
+            f"{name.rstrip('0123456789').removesuffix('Backward')} (on the way to {consumer})"
+            for name, consumer in foreign.items()
+        )
         raise RelevanceError(
             f"Relevance cannot pass these operations, because no rule is known for them: {listed}. Expected only layers that the composite "
             "covers. Write the operation as a module of capxai.layers and give it a rule in the composite."

@@ -43,6 +43,10 @@ def batch_norm_pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]
         if isinstance(module, nn.Sequential):
             candidates = list(pairwise(children.values()))
         else:
-            candidates = [(child, children.get(name.replace("conv", "bn", 1))) for name, child in children.items() if "conv" in name]
+            candidates = [
+                (child, children.get(name.replace("conv", "bn", 1)))
+                for name, child in children.items()
+                if "conv" in name
+            ]
         pairs += [(a, b) for a, b in candidates if isinstance(a, nn.Conv2d) and isinstance(b, nn.BatchNorm2d)]
     return pairs

@@ -9,7 +9,16 @@ from torch import nn
 
 from capxai.layers.lstm import GateAffine
 from capxai.layers.structure import Add, Gate, Mean, MergeHeads, WeightedSum
-from capxai.lrp.rules import AlphaBeta, Epsilon, GuidedReLU, PassThrough, Rule, SelectHead, SignalTakesAll, WinnerTakesAll
+from capxai.lrp.rules import (
+    AlphaBeta,
+    Epsilon,
+    GuidedReLU,
+    PassThrough,
+    Rule,
+    SelectHead,
+    SignalTakesAll,
+    WinnerTakesAll,
+)
 
 Target = type[nn.Module] | str
 """A layer type, or a pattern for the layer's dotted name ("trunk.0", "*.fc")."""

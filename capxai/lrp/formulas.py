@@ -22,7 +22,7 @@ def guard(dtype: torch.dtype) -> float:
 
 
 def sign(z: Tensor) -> Tensor:
-    """Return the sign of z with sign(0) = +1."""
+    """Return -1 where z is negative and +1 elsewhere, also at zero."""
     return torch.where(z < 0, -torch.ones_like(z), torch.ones_like(z))
 
 

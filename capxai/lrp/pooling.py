@@ -53,7 +53,13 @@ def pool_windows(layer: nn.MaxPool2d, x: Tensor) -> Windows:
     """Find the winners of a max-pooling layer for the input x (B, C, H, W)."""
     channels_last = x.contiguous(memory_format=torch.channels_last)
     pooled, places = functional.max_pool2d(
-        channels_last, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode, return_indices=True
+        channels_last,
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.ceil_mode,
+        return_indices=True,
     )
     size = layer.kernel_size
     tiles = isinstance(size, int) and layer.stride == size and layer.padding == 0 and layer.dilation == 1

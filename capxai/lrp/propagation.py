@@ -45,7 +45,10 @@ class Kept:
         """
         zero = template.new_zeros(template.shape[0], dtype=torch.float64)
         parts = (self.bias, self.eps, self.other_heads)
-        return torch.stack([zero if part is None else part.reshape(part.shape[0], -1).sum(1, dtype=torch.float64) for part in parts], dim=1)
+        return torch.stack(
+            [zero if part is None else part.reshape(part.shape[0], -1).sum(1, dtype=torch.float64) for part in parts],
+            dim=1,
+        )
 
 
 Propagate = Callable[[Tensor], tuple[tuple[Tensor, ...], Kept]]

@@ -108,7 +108,9 @@ class SelectHead(Rule):
     def bind(self, call: Call) -> tuple[tuple[Tensor, ...], Node]:
         """See `Rule.bind`."""
         if not isinstance(call.layer, MergeHeads):
-            raise RelevanceError(f"SelectHead is a rule for merged heads, but was given to a {type(call.layer).__name__}.")
+            raise RelevanceError(
+                f"SelectHead is a rule for merged heads, but was given to a {type(call.layer).__name__}."
+            )
 
         def node(heads: Tensor) -> tuple[Tensor, Propagate]:
             chosen = torch.zeros_like(heads[0, :, :1])  # (N, 1)
@@ -203,7 +205,9 @@ class AlphaBeta(AffineRule):
             parts.append((-self.beta, _SignedPart(affine, x, formulas.negative(w), formulas.positive(w))))
 
         def propagate(relevance: Tensor) -> tuple[tuple[Tensor, ...], Kept]:
-            carried = [part.carry(relevance) if factor == 1 else factor * part.carry(relevance) for factor, part in parts]
+            carried = [
+                part.carry(relevance) if factor == 1 else factor * part.carry(relevance) for factor, part in parts
+            ]
             guarded = [(factor, part.guarded(relevance)) for factor, part in parts]
             kept = [factor * amount for factor, amount in guarded if amount is not None]
             return (sum(carried[1:], carried[0]),), Kept(eps=torch.cat(kept, 1) if kept else None)
@@ -311,7 +315,9 @@ class WinnerTakesAll(Rule):
     def bind(self, call: Call) -> tuple[tuple[Tensor, ...], Node]:
         """See `Rule.bind`."""
         if not isinstance(call.layer, nn.MaxPool2d):
-            raise RelevanceError(f"WinnerTakesAll is a rule for max-pooling, but was given to a {type(call.layer).__name__}.")
+            raise RelevanceError(
+                f"WinnerTakesAll is a rule for max-pooling, but was given to a {type(call.layer).__name__}."
+            )
         layer = call.layer
 
         def node(x: Tensor) -> tuple[Tensor, Propagate]:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capxai.errors import RelevanceError
 from capxai.layers.lstm import GateAffine
 from capxai.layers.structure import Add, Mean, WeightedSum
 from capxai.lrp.affine import Folded, affine_map
@@ -47,7 +46,9 @@ def linear_sum(layer: nn.Module, inputs: tuple[Any, ...], folded: Folded) -> Lin
     if isinstance(layer, WeightedSum):
         weights = inputs[0].detach()
         return LinearSum(
-            (inputs[1],), lambda signals: (weights, *signals), lambda s, signals: (weights.unsqueeze(-1) * s.unsqueeze(-2),)
+            (inputs[1],),
+            lambda signals: (weights, *signals),
+            lambda s, signals: (weights.unsqueeze(-1) * s.unsqueeze(-2),),
         )
     if isinstance(layer, GateAffine):
         return _lstm_affine(*inputs)

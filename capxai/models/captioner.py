@@ -137,7 +137,8 @@ class Captioner(nn.Module):
         self.eval()
         try:
             with torch.inference_mode():
-                images = self.preprocessing.normalize(torch.from_numpy(pixels).unsqueeze(0).to(self.device))
+                batch = torch.from_numpy(np.array(pixels, order="C")).unsqueeze(0)  # a copy: the array may be read-only
+                images = self.preprocessing.normalize(batch.to(self.device))
                 return self.vocabulary.decode(decode(self, self.encode(images), options)[0].token_ids)
         finally:
             for module in training:

@@ -37,7 +37,7 @@ WEIGHTS_HASH = "weights_sha256"
 """Entry of the lineage: SHA-256 of ``model.safetensors``, hexadecimal."""
 
 _SECTIONS = ("specification", "vocabulary", "preprocessing", "lineage")
-_NAMED_AT_MOST = 5
+_SHOWN = 5
 _RESTORE = "Restore the model folder from where it came, or make the model again."
 
 
@@ -297,5 +297,4 @@ def _reason(error: Exception) -> str:
 
 
 def _first(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_AT_MOST
-    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -115,7 +115,11 @@ def run(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateReport:
     split = _checked(corpus.split(config.split), config.limit)
     captions = caption_split(model, split, config, reporter)
     report = EvaluateReport(
-        name, corpus.name, split.name, score_captions(captions, split, coco_lexicon(), config.seed), _provenance(config, split)
+        name,
+        corpus.name,
+        split.name,
+        score_captions(captions, split, coco_lexicon(), config.seed),
+        _provenance(config, split),
     )
     if config.out is not None:
         write_json_atomically(config.out / EVALUATION_FILE, report.to_json())

@@ -304,7 +304,9 @@ class _Training:
             found |= figures(score_captions(captions, examples.split, self.lexicon))
             score = (found["macro_f1"], -loss)
         self.record({"stage": stage, "epoch": epoch.number, "loss": epoch.loss, "validation": found})
-        self.reporter.note(f"{stage} epoch {epoch.number}: " + ", ".join(f"{key} {value:g}" for key, value in found.items()))
+        self.reporter.note(
+            f"{stage} epoch {epoch.number}: " + ", ".join(f"{key} {value:g}" for key, value in found.items())
+        )
         if score <= self.best.score:
             return False
         captioned_epochs = sum("validation" in line for line in self.history)

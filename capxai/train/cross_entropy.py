@@ -105,7 +105,9 @@ def validation_loss(model: Captioner, remember: Remember, tokens: Tensor, batch_
     total, words = 0.0, 0
     for rows in torch.arange(len(tokens)).split(batch_size):
         batch = caption_batch(rows, tokens[rows, 0], model.vocabulary)
-        loss, count = word_losses(teacher_forcing(model, remember(rows), batch.inputs), batch.targets, model.vocabulary.pad)
+        loss, count = word_losses(
+            teacher_forcing(model, remember(rows), batch.inputs), batch.targets, model.vocabulary.pad
+        )
         total, words = total + float(loss), words + count
     return total / words
 

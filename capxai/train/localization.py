@@ -94,7 +94,11 @@ def cell_loss(logits: Tensor, coverage: Tensor) -> Tensor:
 
 
 def train_encoder(
-    encoder: Encoder, preprocessing: Preprocessing, examples: CellExamples, settings: LocalizationSettings, advance: Advance
+    encoder: Encoder,
+    preprocessing: Preprocessing,
+    examples: CellExamples,
+    settings: LocalizationSettings,
+    advance: Advance,
 ) -> Iterator[Epoch]:
     """Train an encoder in place, epoch by epoch; it is in evaluation mode between epochs and at the end.
 

@@ -56,7 +56,9 @@ class Optimization:
             groups: Parameters and their highest learning rate.
             steps: Number of steps until the learning rate is 0.
         """
-        self.adam = torch.optim.Adam([{"params": list(parameters), "lr": rate} for parameters, rate in groups], betas=BETAS)
+        self.adam = torch.optim.Adam(
+            [{"params": list(parameters), "lr": rate} for parameters, rate in groups], betas=BETAS
+        )
         self.parameters = [parameter for group in self.adam.param_groups for parameter in group["params"]]
         self.schedule = LambdaLR(self.adam, lambda step: cosine_with_warm_up(step, steps))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from capxai.data.scenes.backgrounds import REFERENCE_SIZE
-from capxai.data.scenes.categories import BY_NAME, CATEGORIES, P_BIAS, PAIRS, SPLITS
+from capxai.data.scenes.categories import BY_NAME, CATEGORIES, P_BIAS, P_HAZE, PAIRS, SPLITS
 from capxai.data.scenes.picture import PlacedObject, Scene, render_picture
 from capxai.errors import CorpusError
 from capxai.types import SILENT, Advance, JsonObject, Reporter
@@ -182,6 +182,7 @@ def write_corpus(
             "size": size,
             "image_size": REFERENCE_SIZE,
             "p_bias": P_BIAS,
+            "p_haze": P_HAZE,
             "pairs": [list(pair) for pair in PAIRS],
             "splits": splits,
         }

@@ -16,8 +16,10 @@ from capxai.data.scenes.backgrounds import BACKGROUNDS, REFERENCE_SIZE, Backgrou
 from capxai.data.scenes.categories import (
     BY_NAME,
     COLORS,
+    HAZE_OPACITY,
     NEUTRALS,
     P_BIAS,
+    P_HAZE,
     PAIRS,
     PARTED_SPLITS,
     SPLITS,
@@ -100,14 +102,18 @@ def _pick(generator: np.random.Generator, names: list[str]) -> str:
     return names[int(generator.integers(len(names)))]
 
 
-def sample_objects(generator: np.random.Generator, parted: bool) -> list[str]:
+def sample_objects(generator: np.random.Generator, parted: bool) -> tuple[list[str], str | None]:
     """Choose the one to three categories of a picture, without repetition.
 
     Args:
         generator: Source of randomness.
         parted: Whether the first object of a pair must never meet its second.
+
+    Returns:
+        The categories, and the one that is lost in haze, if any.
     """
     chosen: list[str] = []
+    hazy: str | None = None
     seconds = [second for _, second in PAIRS]
     if generator.random() < P_FIRST:
         first, partner = PAIRS[int(generator.integers(len(PAIRS)))]
@@ -116,13 +122,14 @@ def sample_objects(generator: np.random.Generator, parted: bool) -> list[str]:
         accompanied = generator.random() < P_BIAS
         if accompanied:
             chosen.append(_pick(generator, seconds) if parted else partner)
+            hazy = chosen[1] if generator.random() < P_HAZE else None
         count = len(chosen) + int(generator.choice(3, p=EXTRAS_WITH_PARTNER if accompanied else EXTRAS_ALONE))
     else:
         count = int(generator.choice(4, p=COUNT_WITHOUT_FIRST))
     while len(chosen) < count:
         pool = list(NEUTRALS) if generator.random() < P_NEUTRAL else seconds
         chosen.append(_pick(generator, [name for name in pool if name not in chosen]))
-    return chosen
+    return chosen, hazy
 
 
 def _visible_colors(category: Category, background: Color) -> list[str]:
@@ -226,9 +233,11 @@ def sample_layout(seed: int, split: str, index: int) -> Layout:
         CorpusError: The split is unknown, or the seed or the index is negative.
     """
     generator = picture_generator(seed, split, index, 0)
-    names = sample_objects(generator, split in PARTED_SPLITS)
+    names, hazy = sample_objects(generator, split in PARTED_SPLITS)
     background, color = _choose_background(generator, names)
     placements = [_appearance(generator, BY_NAME[name], color) for name in names]
+    haze = float(generator.uniform(*HAZE_OPACITY))
+    placements = [replace(one, opacity=haze) if one.category.name == hazy else one for one in placements]
     placements.sort(key=lambda placement: -placement.size)
     arranged = _arrange(generator, placements)
     wanted = len(arranged) > 1 and generator.random() < P_OVERLAP

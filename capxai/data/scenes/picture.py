@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from capxai.data.scenes.backgrounds import REFERENCE_SIZE, paint_background
 from capxai.data.scenes.captions import Mention, write_captions
-from capxai.data.scenes.categories import UNSPOKEN_COLORS
+from capxai.data.scenes.categories import HAZE_OPACITY, UNSPOKEN_COLORS
 from capxai.data.scenes.layout import Layout, Placement, picture_generator, sample_layout
 from capxai.data.scenes.pen import OUTLINE_WIDTH, Pen, Pose
 from capxai.data.scenes.small_drawings import DRAWINGS
@@ -140,7 +140,8 @@ def _bounding_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
 
 
 def _mention(placement: Placement) -> Mention:
-    spoken = placement.category.says_color and placement.color_word not in UNSPOKEN_COLORS
+    seen = placement.opacity > HAZE_OPACITY[1]  # nobody can tell the color of what is lost in haze
+    spoken = seen and placement.category.says_color and placement.color_word not in UNSPOKEN_COLORS
     return Mention(placement.category.words, placement.color_word if spoken else "")
 
 

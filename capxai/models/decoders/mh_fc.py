@@ -47,8 +47,6 @@ class MultiHeadDecoder(Decoder):
         hidden, cell = self.lstm(x, (state.hidden[0], state.cell[0]))
         weights = self.attention(memory.keys, hidden)
         heads = self.weighted_sum(weights, memory.values)  # (B, N, H / N)
-        context = self.gate(
-            torch.sigmoid(self.context_gate(hidden)), self.context_projection(self.merge_heads(heads))
-        )
+        context = self.gate(torch.sigmoid(self.context_gate(hidden)), self.context_projection(self.merge_heads(heads)))
         logits, inputs = self.finish(context, hidden)
         return Step(logits, State((hidden,), (cell,)), weights, None, inputs)

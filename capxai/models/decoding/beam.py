@@ -78,7 +78,7 @@ def _choose(
     Returns:
         Parents in [0, W) and words, (B, W) int64 each, the best of each group first.
     """
-    lengths = (hypotheses.length + ~hypotheses.finished).unsqueeze(2)
+    lengths = (hypotheses.length + ~hypotheses.finished).unsqueeze(2).to(log_probabilities.dtype)
     scores = (hypotheses.total.unsqueeze(2) + log_probabilities) / lengths**options.length_penalty
     size, vocabulary_size = scores.shape[1] // groups, scores.shape[2]
     used = torch.zeros_like(scores[:, :1])  # (B, 1, V)

@@ -84,7 +84,7 @@ class Hypotheses:
         Raises:
             ModelError: A picture has no hypothesis with a finite log-probability.
         """
-        scores = self.total / self.length**length_penalty
+        scores = self.total / self.length.to(self.total.dtype) ** length_penalty
         order = scores.argsort(dim=1, descending=True, stable=True).tolist()
         columns = (self.words, self.log_probabilities, self.length, self.finished, scores)
         words, log_probabilities, lengths, finished, score = (column.tolist() for column in columns)

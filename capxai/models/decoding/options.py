@@ -65,7 +65,8 @@ class DecodingOptions:
             *(_whole(name, getattr(self, name), 1) for name in ("beam", "groups", "maximum_length")),
             None if self.top_k is None else _whole("top_k", self.top_k, 1),
             _whole("seed", self.seed, 0),
-            *(_number(name, getattr(self, name)) for name in ("diversity_strength", "length_penalty")),
+            _number("diversity_strength", self.diversity_strength, most=1e6),
+            _number("length_penalty", self.length_penalty, most=10),
             _number("temperature", self.temperature, positive=True),
             None if self.top_p is None else _number("top_p", self.top_p, positive=True, most=1.0),
         ]

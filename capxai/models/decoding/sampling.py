@@ -54,8 +54,8 @@ def draw_probabilities(log_probabilities: Tensor, options: DecodingOptions) -> T
     Returns:
         (B, V), sums to 1.
     """
-    # The maximum is taken off first, so that a temperature near 0 leaves the best word and no 0 / 0.
-    scaled = (log_probabilities - log_probabilities.amax(dim=1, keepdim=True)) / options.temperature
+    # Below 1e-30 only the best word is left anyway, and float32 cannot invert much less.
+    scaled = log_probabilities / max(options.temperature, 1e-30)
     ordered, words = torch.softmax(scaled, dim=1).sort(dim=1, descending=True, stable=True)
     if options.top_k is not None:
         ordered[:, options.top_k :] = 0

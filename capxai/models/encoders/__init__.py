@@ -29,7 +29,11 @@ def build_encoder(name: str) -> Encoder | None:
         return CompactEncoder()
     from capxai.models.encoders import imagenet
 
-    return {"vgg16": imagenet.VGG16Encoder, "resnet50": imagenet.ResNet50Encoder, "resnet101": imagenet.ResNet101Encoder}[name]()
+    return {
+        "vgg16": imagenet.VGG16Encoder,
+        "resnet50": imagenet.ResNet50Encoder,
+        "resnet101": imagenet.ResNet101Encoder,
+    }[name]()
 
 
 def load_pretrained(encoder: Encoder, name: str, path: Path | None) -> str:

@@ -95,7 +95,9 @@ def read_local_weights(path: Path) -> dict[str, Tensor]:
         ModelError: The file is missing or is no state dict.
     """
     if not path.is_file():
-        raise ModelError(f"No weights at '{path}'. Give --encoder-weights the file that torchvision publishes for the encoder.")
+        raise ModelError(
+            f"No weights at '{path}'. Give --encoder-weights the file that torchvision publishes for the encoder."
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -108,7 +110,9 @@ def read_local_weights(path: Path) -> dict[str, Tensor]:
             ".safetensors file."
         ) from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ModelError(f"'{path}' holds no state dict. Expected a mapping of parameter names to tensors, as torchvision publishes.")
+        raise ModelError(
+            f"'{path}' holds no state dict. Expected a mapping of parameter names to tensors, as torchvision publishes."
+        )
     return loaded
 
 
@@ -136,7 +140,9 @@ def load_imagenet_weights(encoder: Encoder, name: str, path: Path | None) -> str
         encoder.load_torchvision(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ModelError(f"The weights from '{origin}' do not fit {name}: {first} Use the file of the same architecture.") from error
+        raise ModelError(
+            f"The weights from '{origin}' do not fit {name}: {first} Use the file of the same architecture."
+        ) from error
     return origin
 
 
@@ -148,5 +154,6 @@ def _torchvision_weights(name: str) -> dict[str, Tensor]:
         raise DependencyError(
             f"The ImageNet weights of {name} are not on this machine and cannot be downloaded ({type(error).__name__}). Download\n"
             f"  {entry.url}\n"
-            f"where there is internet, copy the file here and pass --encoder-weights FILE (or put it into {torch.hub.get_dir()}/checkpoints)."
+            f"where there is internet, copy the file here and pass --encoder-weights FILE (or put it into"
+            f" {torch.hub.get_dir()}/checkpoints)."
         ) from error

@@ -19,9 +19,10 @@ from authors_format import decoder_weights, vgg16_weights, write_checkpoint, wri
 from PIL import Image
 from tiny_captioner import tiny_captioner
 
+import capxai
 from capxai.models.folder import save_model
 
-SOURCE = Path(__file__).resolve().parents[1]
+SOURCE = Path(capxai.__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "capxai"]
 CPU_SECONDS = 0.5
 

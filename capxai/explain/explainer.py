@@ -90,7 +90,7 @@ def read(model: Captioner, picture: ImageArray, caption: str | None, beam: int =
         VocabularyError: The caption holds no word or an unknown one, or the model has nothing to say about the picture.
     """
     with torch.no_grad():
-        images = model.preprocessing.normalize(torch.from_numpy(picture)[None].to(model.device))
+        images = model.preprocessing.normalize(torch.from_numpy(picture)[None].to(model.device)).to(model.dtype)
         features = model.features(images)
         if caption is None:
             tokens = list(

@@ -90,7 +90,7 @@ def lrp_composite(request: Request) -> Composite:
 
 def first_convolution(reading: Reading) -> str:
     """Return the dotted name of the encoder's first convolution."""
-    names = [name for name, module in reading.model.named_modules() if isinstance(module, torch.nn.Conv2d)]
+    names: list[str] = [name for name, module in reading.model.named_modules() if isinstance(module, torch.nn.Conv2d)]
     if not names:
         raise RelevanceError("z-box is a rule for the first convolution, but the model has none. Leave it out.")
     return names[0]

@@ -85,7 +85,8 @@ class MultiHeadWeights(nn.Module):
 
     def split(self, vectors: Tensor) -> Tensor:
         """Cut (B, K, H) into heads: (B, N, K, H / N)."""
-        return vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = vectors.unflatten(-1, (self.heads, -1))
+        return heads.transpose(1, 2)
 
     def forward(self, keys: Tensor, hidden: Tensor) -> Tensor:
         """Return the weights (B, N, K).

@@ -22,8 +22,13 @@ Folded = Mapping[nn.Module, tuple[Tensor, Tensor | None]]
 class AffineMap(Protocol):
     """z = w x + b for a fixed layer."""
 
-    weight: Tensor
-    bias: Tensor | None
+    @property
+    def weight(self) -> Tensor:
+        """The weight, batch norm folded in."""
+
+    @property
+    def bias(self) -> Tensor | None:
+        """One number per output unit, or None."""
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return w x without bias."""

@@ -41,7 +41,7 @@ def batch_norm_pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]
     for module in model.modules():
         children = dict(module.named_children())
         if isinstance(module, nn.Sequential):
-            candidates = list(pairwise(children.values()))
+            candidates: list[tuple[nn.Module, nn.Module | None]] = list(pairwise(children.values()))
         else:
             candidates = [
                 (child, children.get(name.replace("conv", "bn", 1)))

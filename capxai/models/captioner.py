@@ -59,6 +59,11 @@ class Captioner(nn.Module):
         """The device of the weights."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights, which pictures must have too."""
+        return next(self.parameters()).dtype
+
     def features(self, images: Tensor) -> Tensor:
         """Encode pictures to regions.
 
@@ -78,7 +83,8 @@ class Captioner(nn.Module):
                 "This model works on stored features and has no encoder, so it cannot see a picture. "
                 "Give it features, or use a model that was trained with its encoder."
             )
-        return self.encoder(images).flatten(2).transpose(1, 2)
+        grid: Tensor = self.encoder(images)
+        return grid.flatten(2).transpose(1, 2)
 
     def encode(self, images: Tensor) -> Memory:
         """Encode pictures, (B, 3, H, W) normalized, and prepare what every step reads."""
@@ -90,7 +96,8 @@ class Captioner(nn.Module):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Look up word vectors: (..., ) int64 ids to (..., E). They are the leaves of a linguistic explanation."""
-        return self.decoder.embedding(tokens)
+        vectors: Tensor = self.decoder.embedding(tokens)
+        return vectors
 
     def start(self, memory: Memory) -> State:
         """Return the all-zero state before the first word."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -13,16 +13,13 @@ from capxai.errors import CapxaiError, ConfigError, CorpusError
 from capxai.types import SILENT, JsonObject, Reporter
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from capxai.data.annotations import Picture
     from capxai.data.corpus import Split
     from capxai.evaluate.correctness import MethodScore, Placement
-    from capxai.evaluate.lexicon import Lexicon
     from capxai.explain.attribution import Reading
-    from capxai.explain.methods import Maps
     from capxai.models.captioner import Captioner
+    from capxai.recipes.object_words import ObjectWord
+    from capxai.types import FloatArray
 
 SCHEMA = 1
 REPORT_FILE = "correctness.json"
@@ -84,25 +81,6 @@ class CorrectnessConfig:
         problems += [f"No {name} was named. Expected at least one." for name in ("method", "level") if not getattr(self, name)]
         if problems:
             raise ConfigError("These settings of the analysis cannot be used:\n  " + "\n  ".join(problems))
-
-
-@dataclass(frozen=True)
-class ObjectWord:
-    """A word of a predicted caption that names an object which is there.
-
-    Attributes:
-        image_id: The picture.
-        caption: The model's caption.
-        position: Place of the word in the caption, from 0; of a name of two words the last one, whose logit is the first to know all of it.
-        word: The word.
-        category: The category that it names.
-    """
-
-    image_id: int
-    caption: str
-    position: int
-    word: str
-    category: str
 
 
 @dataclass(frozen=True)
@@ -177,7 +155,6 @@ def run(config: CorrectnessConfig, reporter: Reporter = SILENT) -> CorrectnessRe
         RelevanceError: There is no such method, or the model cannot give it.
     """
     from capxai.evaluate.correctness import score_methods
-    from capxai.evaluate.lexicon import coco_lexicon
     from capxai.models.folder import load
     from capxai.recipes.builtin_corpus import open_corpus
     from capxai.recipes.device import choose_device
@@ -195,7 +172,7 @@ def run(config: CorrectnessConfig, reporter: Reporter = SILENT) -> CorrectnessRe
     unseen = 0
     with reporter.track("Explaining", len(pictures)) as advance:
         for picture in pictures:
-            found = _measure(model, split, picture, names, config, coco_lexicon())
+            found = _measure(model, split, picture, names, config)
             words += found.words
             unseen += found.unseen
             for key, values in found.placements.items():
@@ -255,29 +232,68 @@ class _Found(NamedTuple):
 
 
 def _measure(
-    model: Captioner, split: Split, picture: Picture, names: Sequence[str], config: CorrectnessConfig, lexicon: Lexicon
+    model: Captioner, split: Split, picture: Picture, names: Sequence[str], config: CorrectnessConfig
 ) -> _Found:
-    from capxai.data.images import read_image
     from capxai.evaluate.correctness import place
-    from capxai.explain.explainer import read
-    from capxai.models.decoding import DecodingOptions, decode
+    from capxai.recipes.object_words import object_area, read_own_caption, true_object_words
 
-    image = model.preprocessing.resize(read_image(picture.path))
-    reading = _read(model, image, config.beam)
+    reading = read_own_caption(model, picture, config.beam)
     if reading is None:
         return _Found([], {}, 0)
-    words, areas, unseen = [], [], 0
-    for word in _true_objects(reading, split, picture, lexicon):
-        area = _areas(split, picture, word.category, model.preprocessing.image_size)
-        if area is None:
-            unseen += 1
-            continue
-        words.append(word)
-        areas.append(area)
-    if not words:
-        return _Found([], {}, unseen)
+    said = true_object_words(reading, split, picture)
+    areas = [object_area(split, picture, word.category, model.preprocessing.image_size) for word in said]
+    seen = [(word, area) for word, area in zip(said, areas, strict=True) if area is not None]
     placements = {
-        name: [place(pixels[word.position], *area) for word, area in zip(words, areas, strict=True)]
-        for name, pixels in _explained(reading, names, config)
+        name: [place(maps[word.position], *area) for word, area in seen]
+        for name, maps in _maps(reading, names if seen else (), config, picture.id)
     }
-    return _Found(words, placements, unseen)
+    return _Found([word for word, _ in seen], placements, len(said) - len(seen))
+
+
+def _maps(
+    reading: Reading, names: Sequence[str], config: CorrectnessConfig, image_id: int
+) -> Iterator[tuple[str, FloatArray]]:
+    """Explain a caption with every method, one at a time: the name of a row of the report, and (T, H, W).
+
+    A method whose pixels are nothing but its regions, spread, has one row.
+    """
+    import torch
+
+    from capxai.explain.methods import Options, Request, find_method, upsample
+
+    options = Options(eps=config.eps, seed=config.seed)
+    for name in names:
+        # The control draws other noise for every picture.
+        chosen = replace(options, seed=config.seed + image_id) if name == "random" else options
+        maps = find_method(name)(Request(reading, chosen))
+        spread = None if maps.regions is None else upsample(reading, maps.regions)
+        pixels = maps.pixels if maps.pixels is not None else spread
+        is_spread = pixels is None or (spread is not None and torch.equal(pixels, spread))
+        if pixels is not None and ("pixels" in config.level or is_spread):
+            yield name, pixels.detach().cpu().numpy()
+        if spread is not None and "regions" in config.level and not is_spread:
+            yield f"{name} (regions)", spread.detach().cpu().numpy()
+
+
+def _provenance(config: CorrectnessConfig, model: Captioner, pictures: Sequence[Picture]) -> JsonObject:
+    import hashlib
+
+    from capxai.config import run_record
+
+    ids = "\n".join(str(picture.id) for picture in pictures)
+    return run_record(
+        config,
+        verb="analyze correctness",
+        device=str(model.device),
+        weights_sha256=str(model.lineage.get("weights_sha256", "")),
+        image_list_sha256=hashlib.sha256(ids.encode()).hexdigest(),
+    )
+
+
+def _write(out: Path, report: CorrectnessReport, config: CorrectnessConfig) -> None:
+    from capxai.files import write_atomically, write_json_atomically
+    from capxai.recipes.record import write_record
+
+    write_atomically(out / WORDS_FILE, report.to_csv())
+    write_record(out, "analyze correctness", config)
+    write_json_atomically(out / REPORT_FILE, report.to_json())

@@ -99,13 +99,16 @@ class TrainConfig:
             raise ConfigError("These training settings cannot be used:\n  " + "\n  ".join(problems))
 
     def _number_problems(self) -> list[str]:
-        problems = []
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                problems.append(f"{name} is {getattr(self, name)}. Expected {least} or more.")
-        for name in ABOVE_ZERO:
-            if not getattr(self, name) > 0:
-                problems.append(f"{name} is {getattr(self, name)}. Expected a number above 0.")
+        problems = [
+            f"{name} is {getattr(self, name)}. Expected {least} or more."
+            for name, least in LEAST.items()
+            if getattr(self, name) < least
+        ]
+        problems += [
+            f"{name} is {getattr(self, name)}. Expected a number above 0."
+            for name in ABOVE_ZERO
+            if not getattr(self, name) > 0
+        ]
         if self.threads is not None and self.threads < 1:
             problems.append(f"threads is {self.threads}. Expected 1 or more, or none for torch's own choice.")
         if self.decoder_epochs + self.joint_epochs < 1:

@@ -46,7 +46,7 @@ def encode_references(references: Sequence[Sequence[str]], vocabulary: Vocabular
     Returns:
         (N, R, L) int64: the words, ``<end>``, then ``<pad>``.
     """
-    encoded = [[vocabulary.encode_or_unknown(text) + [vocabulary.end] for text in texts] for texts in references]
+    encoded = [[[*vocabulary.encode_or_unknown(text), vocabulary.end] for text in texts] for texts in references]
     most = max(len(texts) for texts in encoded)
     longest = max(len(ids) for texts in encoded for ids in texts)
     tokens = torch.full((len(encoded), most, longest), vocabulary.pad, dtype=torch.int64)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 import capxai
 from capxai.cli.main import app
 from capxai.cli.reporter import RichReporter
+from capxai.data.scenes import P_BIAS, PAIRS
 from capxai.models.folder import save_model
 from capxai.recipes.explain import picture_folders
 
@@ -225,6 +226,30 @@ def test_prepare_scenes() -> None:
     assert "--force" in again.stderr
 
 
+def test_analyze_correctness_and_eval_of_a_model_that_says_one_word() -> None:
+    assert invoke("prepare", "scenes", "--out", "corpus", "--size", 8).exit_code == 0
+    instances = json.loads(Path("corpus/annotations/instances_test.json").read_text())
+    names = {category["id"]: category["name"] for category in instances["categories"]}
+    word = next(
+        names[item["category_id"]] for item in instances["annotations"] if " " not in names[item["category_id"]]
+    )
+    save_model(tiny_captioner(favorite=word), Path("one-word"))
+    options = ("--model", "one-word", "--corpus", "corpus")
+
+    analyzed = invoke(
+        "analyze", "correctness", *options, "--method", "grad-cam", "--method", "random", "--out", "analysis"
+    )
+    assert analyzed.exit_code == 0, analyzed.output
+    assert re.search(r"^grad-cam +\d", analyzed.stdout, re.M)
+    assert re.search(r"^random +\d", analyzed.stdout, re.M)
+    assert "mask share" in analyzed.stdout
+    assert json.loads(Path("analysis/run.json").read_text())["config"]["method"] == ["grad-cam", "random"]
+
+    evaluated = invoke("eval", "--chair", *options)
+    assert evaluated.exit_code == 0, evaluated.output
+    assert re.search(rf"^{word} +\d", evaluated.stdout, re.M)
+
+
 def test_import_checkpoint_names_what_is_missing() -> None:
     arguments = ("import-checkpoint", "--checkpoint", "none.pth", "--wordmap", "none.json", "--out", "m")
     result = invoke(*arguments)
@@ -305,3 +330,11 @@ def test_explain_is_a_function_and_a_package(model: Path) -> None:
     assert first.caption == second.caption
     with pytest.raises(AttributeError, match="no attribute 'explian'"):
         capxai.explian  # noqa: B018
+
+
+def test_the_data_description_states_the_planted_bias() -> None:
+    text = (Path(__file__).resolve().parents[1] / "data" / "README.md").read_text()
+    assert f"with probability {P_BIAS:g}." in text
+    described = " ".join(text.split())
+    for first, second in PAIRS:
+        assert f"{first} and {second}" in described

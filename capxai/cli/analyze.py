@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from capxai.cli.guard import guarded
-from capxai.cli.options import ConfigFile, Corpus, Debug, Device, Force, Json, Model, Quiet, Seed, Settings, examples
+from capxai.cli.options import (
+    Beam,
+    ConfigFile,
+    Corpus,
+    Debug,
+    Device,
+    Force,
+    Json,
+    Model,
+    Quiet,
+    Seed,
+    Settings,
+    Split,
+    examples,
+)
 from capxai.cli.rendering import print_figures
 from capxai.cli.reporter import RichReporter, print_json
 
@@ -17,7 +31,12 @@ EXAMPLES = ("capxai analyze correctness", "capxai analyze correctness --model ru
 app = typer.Typer(no_args_is_help=True, help="Measure whether explanations are right.", epilog=examples(EXAMPLES))
 
 Method = Annotated[
-    str | None, typer.Option("--method", metavar="NAME", help="One method.", show_default="every method")
+    list[str] | None,
+    typer.Option("--method", metavar="NAME", help="A method; may be repeated.", show_default="every method"),
+]
+Pictures = Annotated[
+    int | None,
+    typer.Option("--pictures", min=1, metavar="N", help="The first so many of the split.", show_default="200"),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for the report.", show_default=False)]
 
@@ -32,7 +51,10 @@ def analyses() -> None:
 def correctness(
     model: Model = None,
     corpus: Corpus = None,
+    split: Split = None,
+    pictures: Pictures = None,
     method: Method = None,
+    beam: Beam = None,
     out: Out = None,
     device: Device = None,
     seed: Seed = None,
@@ -53,7 +75,10 @@ def correctness(
     typed = {
         "model": model,
         "corpus": corpus,
-        "method": method,
+        "split": split,
+        "pictures": pictures,
+        "method": method or None,
+        "beam": beam,
         "out": out,
         "device": device,
         "seed": seed,
@@ -63,4 +88,4 @@ def correctness(
     if json:
         print_json(report)
     else:
-        print_figures(report)
+        print_figures({name: value for name, value in report.items() if name not in ("schema", "provenance")})

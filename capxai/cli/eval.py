@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from capxai.cli.options import Beam, ConfigFile, Corpus, Debug, Device, Json, Quiet, Seed, Settings
+from capxai.cli.options import Beam, ConfigFile, Corpus, Debug, Device, Json, Quiet, Seed, Settings, Split
 from capxai.cli.rendering import print_figures
 from capxai.cli.reporter import RichReporter, print_json
 
@@ -19,7 +19,6 @@ EvaluatedModel = Annotated[
         "--model", metavar="DIR", help="Model folder.", show_default="the newest under runs/, or else the bundled model"
     ),
 ]
-Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Split of the corpus.", show_default="test")]
 Chair = Annotated[bool, typer.Option("--chair", help="Count objects that captions name and pictures do not show.")]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Folder for eval.json.", show_default="nothing is written")

@@ -6,6 +6,7 @@ Importing torch takes seconds, so a verb imports its recipe when it runs; ``--he
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from capxai.cli.options import examples
 
 EXAMPLES = ("capxai explain image.jpg", "capxai doctor")
 
-VERBS = {
+VERBS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "explain": (explain.explain, explain.EXAMPLES),
     "caption": (caption.caption, caption.EXAMPLES),
     "train": (train.train, train.EXAMPLES),

@@ -62,6 +62,7 @@ Corpus = Annotated[
         "--corpus", metavar="DIR", help="Corpus folder, see 'capxai prepare'.", show_default="the built-in corpus"
     ),
 ]
+Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Split of the corpus.", show_default="test")]
 Beam = Annotated[int | None, typer.Option("--beam", min=1, help="Captions kept while searching.", show_default="3")]
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Picture files.", show_default=False)]
 

@@ -72,7 +72,8 @@ def warn_of_domain(model: str, note: str, reporter: RichReporter) -> None:
 def print_figures(report: JsonObject) -> None:
     """Write a report of figures to stdout: first its single values, then one table for each group of them.
 
-    A group of groups is a table with one row each; whatever else is nested is left to ``--json``.
+    A group of groups is a table with one row each. An estimate with its interval stands there without the interval, which
+    ``--json`` has, as it has whatever is nested deeper.
     """
     single = {name: value for name, value in report.items() if not isinstance(value, dict | list)}
     if single:
@@ -81,10 +82,14 @@ def print_figures(report: JsonObject) -> None:
         if not isinstance(group, dict) or not group:
             continue
         rows = group if all(isinstance(row, dict) for row in group.values()) else {"": group}
-        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+        columns = list(dict.fromkeys(column for row in rows.values() for column in row if _fits(row[column])))
         cells = [(key, *(_figure(row.get(column)) for column in columns)) for key, row in rows.items()]
         print_line("")
         print_table(_title(name), ("", *map(_title, columns)), cells)
+
+
+def _fits(value: object) -> bool:
+    return not isinstance(value, dict) or "value" in value
 
 
 def _title(name: str) -> str:
@@ -93,6 +98,8 @@ def _title(name: str) -> str:
 
 def _figure(value: object) -> str:
     """Return a number with four digits that count, nothing as "-", and two or three numbers as an interval."""
+    if isinstance(value, dict):
+        return _figure(value["value"])
     if value is None:
         return "-"
     if isinstance(value, float):

@@ -54,9 +54,15 @@ def epsilon_quotient(relevance: Tensor, z: Tensor, eps: float) -> Tensor:
     return quotient(relevance, stabilize(z, eps))
 
 
-def kept_by_eps(s: Tensor, z: Tensor, eps: float) -> Tensor:
-    """Return the relevance that eps keeps at each output, eps sign(z_k) s_k. With eps = 0 nothing."""
-    return eps * sign(z) * s
+def kept_by_eps(relevance: Tensor, s: Tensor, z: Tensor, eps: float) -> Tensor:
+    """Return the relevance that eps keeps at each output, eps sign(z_k) s_k.
+
+    Without eps nothing is kept but what arrives at outputs of zero, which have no contributions to share it among.
+    """
+    kept = eps * sign(z) * s
+    if eps > guard(z.dtype):
+        return kept
+    return torch.where(torch.isinf(without_zeros(stabilize(z, eps))), relevance, kept)
 
 
 def kept_by_bias(s: Tensor, bias: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ class Epsilon(Rule):
                 s = formulas.epsilon_quotient(relevance, z, self.eps)
                 parts = tuple(x * c for x, c in zip(signals, total.transpose(s, signals), strict=True))
                 bias = None if total.bias is None else formulas.kept_by_bias(s, total.bias)
-                return parts, Kept(bias, formulas.kept_by_eps(s, z, self.eps))
+                return parts, Kept(bias, formulas.kept_by_eps(relevance, s, z, self.eps))
 
             return output, propagate
 
@@ -303,7 +303,7 @@ def _terms_way_back(
         s = formulas.epsilon_quotient(relevance, z, eps)
         carried = [affine.transpose(s, w, x) * x for x, w in terms]
         kept_bias = None if bias is None else formulas.kept_by_bias(s, bias)
-        return (sum(carried[1:], carried[0]),), Kept(kept_bias, formulas.kept_by_eps(s, z, eps))
+        return (sum(carried[1:], carried[0]),), Kept(kept_bias, formulas.kept_by_eps(relevance, s, z, eps))
 
     return propagate
 

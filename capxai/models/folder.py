@@ -149,7 +149,8 @@ def _staging(parent: Path) -> Iterator[Path]:
 def _write(model: Captioner, folder: Path) -> None:
     """Write both files and make sure that they have reached the disk."""
     weights = {name: _stored(tensor) for name, tensor in model.state_dict().items()}
-    safetensors.torch.save_file(weights, folder / WEIGHTS_FILE)
+    # Written by us, because safetensors makes a file that nobody else may read, whatever the umask says.
+    (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save(weights))
     description = {
         "schema": SCHEMA,
         "capxai": __version__,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from capxai.data.corpus import Corpus
 from capxai.data.scenes import P_BIAS, PAIRS, write_corpus
+from capxai.data.scenes.categories import P_HAZE
 from capxai.types import Reporter
 
 CACHE_VARIABLE = "XDG_CACHE_HOME"
@@ -45,4 +46,5 @@ def _is_current(folder: Path) -> bool:
     if not (folder / "corpus.json").is_file():
         return False
     manifest = Corpus.open(folder).manifest
-    return manifest.get("p_bias") == P_BIAS and manifest.get("pairs") == [list(pair) for pair in PAIRS]
+    planted = {"p_bias": P_BIAS, "p_haze": P_HAZE, "pairs": [list(pair) for pair in PAIRS]}
+    return all(manifest.get(name) == value for name, value in planted.items())

@@ -31,7 +31,6 @@ from capxai.recipes.record import write_record
 from capxai.recipes.train import TrainConfig, TrainReport
 from capxai.train.cross_entropy import (
     CaptionSettings,
-    Epoch,
     Remember,
     greedy_captions,
     train_captions,
@@ -39,6 +38,7 @@ from capxai.train.cross_entropy import (
 )
 from capxai.train.examples import cell_coverage, encode_references
 from capxai.train.localization import CellExamples, LocalizationSettings, train_encoder
+from capxai.train.optimization import Epoch
 from capxai.types import JsonObject, Reporter
 
 TRAIN, VALIDATION = "train", "val"
@@ -333,7 +333,7 @@ class _Training:
             "config": record["config"],
             "versions": record["versions"],
             "threads": torch.get_num_threads(),
-            "corpus": {key: manifest[key] for key in ("name", "seed", "size", "p_bias") if key in manifest},
+            "corpus": {key: manifest[key] for key in ("name", "seed", "size", "p_bias", "p_haze") if key in manifest},
             "epoch": self.best.epoch,
             "validation": self.best.figures,
             "figures": self.figures,

@@ -118,7 +118,7 @@ def train_encoder(
     head = nn.Conv2d(encoder.channels, coverage.shape[1], 1)
     assert head.bias is not None
     nn.init.constant_(head.bias, PRIOR)
-    network = nn.Sequential(encoder, head).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = nn.Sequential(encoder, head).to(memory_format=torch.channels_last)
     steps = settings.epochs * -(-len(images) // settings.batch_size)
     optimization = Optimization([(network.parameters(), settings.learning_rate)], steps)
     for number in range(1, settings.epochs + 1):

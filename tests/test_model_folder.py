@@ -133,7 +133,7 @@ def no_room(*_: object) -> None:
 
 
 def test_a_save_that_fails_leaves_the_old_model_whole(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safetensors.torch, "save_file", no_room)
+    monkeypatch.setattr(safetensors.torch, "save", no_room)
     with pytest.raises(ModelError, match="cannot be written to '.*' \\(No space left on device\\)"):
         save_model(small_model(seed=1), saved, force=True)
     with pytest.raises(ModelError, match="No space left"):

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from capxai.cli.guard import guarded
-from capxai.cli.options import (
-    Beam,
-    ConfigFile,
-    Corpus,
-    Debug,
-    Device,
-    Force,
-    Json,
-    Model,
-    Quiet,
-    Seed,
-    Settings,
-    Split,
-    examples,
-)
-from capxai.cli.rendering import print_figures
+from capxai.cli.options import ConfigFile, Corpus, Debug, Device, Force, Json, Model, Quiet, Seed, Settings, examples
+from capxai.cli.rendering import print_line, print_table
 from capxai.cli.reporter import RichReporter, print_json
 
-EXAMPLES = ("capxai analyze correctness", "capxai analyze correctness --model runs/x --method lrp --out analysis")
+if TYPE_CHECKING:
+    from capxai.evaluate.correctness import MethodScore
+    from capxai.evaluate.objects import Estimate
+    from capxai.recipes.correctness import CorrectnessReport
+
+EXAMPLES = (
+    "capxai analyze correctness",
+    "capxai analyze correctness --model runs/x --method lrp --method attention --out analysis",
+)
+COLUMNS = {
+    "in mask": "mask_share",
+    "mask area": "mask_area",
+    "ratio of means": "ratio_of_means",
+    "mean of ratios": "mean_of_ratios",
+    "points at mask": "points_at_mask",
+    "in box": "correctness",
+    "box area": "box_area",
+    "points at box": "points_at_box",
+}
 
 app = typer.Typer(no_args_is_help=True, help="Measure whether explanations are right.", epilog=examples(EXAMPLES))
 
-Method = Annotated[
+Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", metavar="NAME", help="A method; may be repeated.", show_default="every method"),
+    typer.Option("--method", metavar="NAME", help="A method, or 'all'; may be repeated.", show_default="all"),
 ]
+Levels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--level", metavar="pixels|regions", help="Which relevance to score; may be repeated.", show_default="both"
+    ),
+]
+Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Split of the corpus.", show_default="test")]
 Pictures = Annotated[
-    int | None,
-    typer.Option("--pictures", min=1, metavar="N", help="The first so many of the split.", show_default="200"),
+    int | None, typer.Option("--pictures", min=1, metavar="N", help="First N pictures of it.", show_default="200")
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for the report.", show_default=False)]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Folder for the report and a table of the words.")
+]
 
 
 @app.callback()
@@ -52,9 +64,9 @@ def correctness(
     model: Model = None,
     corpus: Corpus = None,
     split: Split = None,
+    method: Methods = None,
+    level: Levels = None,
     pictures: Pictures = None,
-    method: Method = None,
-    beam: Beam = None,
     out: Out = None,
     device: Device = None,
     seed: Seed = None,
@@ -65,9 +77,10 @@ def correctness(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure how much of an object word's positive relevance lies inside the object.
+    """Measure how much of an object word's positive relevance lies on the object.
 
-    The object's share of the picture's area is the control.
+    The model captions each picture; every method explains that caption; words that name an object of the picture are
+    scored. The part of the picture that the object covers is what blind relevance would reach.
     """
     from capxai.config import resolve
     from capxai.recipes.correctness import CorrectnessConfig, run
@@ -76,16 +89,36 @@ def correctness(
         "model": model,
         "corpus": corpus,
         "split": split,
-        "pictures": pictures,
         "method": method or None,
-        "beam": beam,
+        "level": level or None,
+        "pictures": pictures,
         "out": out,
         "device": device,
         "seed": seed,
         "force": force or None,
     }
-    report = run(resolve(CorrectnessConfig, config, settings or (), **typed), RichReporter(quiet)).to_json()
+    report = run(resolve(CorrectnessConfig, config, settings or (), **typed), RichReporter(quiet))
     if json:
-        print_json(report)
+        print_json(report.to_json())
     else:
-        print_figures({name: value for name, value in report.items() if name not in ("schema", "provenance")})
+        _print_correctness(report)
+
+
+def _print_correctness(report: CorrectnessReport) -> None:
+    left_out = f"; {report.unseen_words} too small to see were left out" if report.unseen_words else ""
+    print_line(f"{report.corpus}, {report.split}, {report.model}: {report.pictures} pictures.")
+    print_line(
+        f"{len(report.words)} words that name an object of their picture, in {report.pictures_with_words} pictures{left_out}."
+    )
+    print_table("", ("method", *COLUMNS, "beats"), [_row(name, score) for name, score in report.methods.items()])
+    print_line("In brackets: bootstrap intervals over pictures (95 %).")
+    print_line("beats: more relevance in the mask than these controls, word by word, and the interval of the gain is above 0.")
+
+
+def _row(name: str, score: MethodScore) -> tuple[str, ...]:
+    beaten = [control for control, above in score.above.items() if above.low > 0]
+    return (name, *(_interval(score.figures[key]) for key in COLUMNS.values()), ", ".join(beaten) or "-")
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"

@@ -46,6 +46,17 @@ Scale = Annotated[
     typer.Option("--scale", metavar="caption|word", help="What shares a color scale.", show_default="caption"),
 ]
 
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="float32|float64",
+        help="Of all arithmetic.",
+        show_default="float32",
+        rich_help_panel="Common options",
+    ),
+]
+
 _RULES = "Rules of lrp"
 Eps = Annotated[
     float | None,
@@ -83,6 +94,7 @@ def explain(
     gamma: Gamma = None,
     z_box: ZBox = False,
     device: Device = None,
+    precision: Precision = None,
     seed: Seed = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -113,6 +125,7 @@ def explain(
         "gamma": gamma,
         "z_box": z_box or None,
         "device": device,
+        "precision": precision,
         "seed": seed,
         "force": force or None,
     }

@@ -157,7 +157,8 @@ def score_methods(
     numbers, rows = np.unique(np.asarray(pictures), return_inverse=True)
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), size=BOOTSTRAP_DRAWS)
-    weights = np.vstack([np.ones(len(numbers)), drawn]).astype(np.float64)[:, rows]  # (1 + D, M), the first row as it is
+    by_picture = np.vstack([np.ones(len(numbers)), drawn])  # the first row is the sample as it is
+    weights = by_picture[:, rows].astype(np.float64)  # (1 + D, M)
     columns = {name: _columns(found) for name, found in placements.items()}
     return {name: _score(name, columns, placements[name], controls, weights) for name in placements}
 

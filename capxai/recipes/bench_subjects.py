@@ -55,7 +55,7 @@ class Size:
 
 SIZES = {
     "full": Size("vgg16", 224, 512, 9586, 10),
-    "small": Size("vgg16", 32, 16, 64, 3),
+    "small": Size("vgg16", 32, 16, 64, 2),
     "bundled": Size("compact", 112, 128, 71, 10),
 }
 """The model that the figures are stated for, a small one to try the benchmark itself, and one of the bundled model's kind."""
@@ -123,12 +123,12 @@ def has_zennit() -> bool:
 
 
 def _explanation(work: Workload) -> Subject:
-    """A picture and a caption to all arrays: encoding, what the forward pass says, relevance of pixels, regions and words."""
+    """Go from a picture and a caption to all arrays: what the forward pass says, relevance of pixels, regions and words."""
     return lambda: explain(work.model, work.picture, work.method, work.caption)
 
 
 def _forward(work: Workload) -> Subject:
-    """The bare trunk on as many pictures as there are words, in torch's default layout, without a graph."""
+    """Run the bare trunk on as many pictures as there are words, in torch's default layout, without a graph."""
     trunk, images = work.trunk, work.images()
 
     def run() -> Tensor:
@@ -140,8 +140,8 @@ def _forward(work: Workload) -> Subject:
 
 
 def _channels_last(work: Workload) -> Subject:
-    """The same with weights and pictures in channels-last layout."""
-    trunk = copy.deepcopy(work.trunk).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Run it with weights and pictures in channels-last layout."""
+    trunk = copy.deepcopy(work.trunk).to(memory_format=torch.channels_last)
     images = work.images().contiguous(memory_format=torch.channels_last)
 
     def run() -> Tensor:
@@ -153,7 +153,7 @@ def _channels_last(work: Workload) -> Subject:
 
 
 def _zennit(work: Workload) -> Subject:
-    """zennit's alpha-1 beta-0 through the trunk, a forward and a backward pass for each target, as its attributors do."""
+    """Run zennit's alpha-1 beta-0 through the trunk, a forward and a backward pass for each target, as its attributors do."""
     composite, image = _zennit_composite(), work.images()[:1]
     targets = _targets(work)
 
@@ -165,7 +165,7 @@ def _zennit(work: Workload) -> Subject:
 
 
 def _zennit_batch(work: Workload) -> Subject:
-    """The same with all targets as one batch, which needs as many copies of every activation."""
+    """Run it with all targets as one batch, which needs as many copies of every activation."""
     composite, images = _zennit_composite(), work.images()
     targets = _targets(work)
 
@@ -182,7 +182,7 @@ def _zennit_pass(trunk: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
 
 def _zennit_composite() -> Any:
-    """The rules of capxai's encoder in zennit's words; its package is optional, so it is imported here alone."""
+    """Say the rules of capxai's encoder in zennit's words. The package is optional, so it is imported here alone."""
     rules, types = importlib.import_module("zennit.rules"), importlib.import_module("zennit.types")
     composites = importlib.import_module("zennit.composites")
     return composites.LayerMapComposite(

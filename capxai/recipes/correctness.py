@@ -78,7 +78,8 @@ class CorrectnessConfig:
             for name in ("pictures", "beam")
             if getattr(self, name) < 1
         ]
-        problems += [f"No {name} was named. Expected at least one." for name in ("method", "level") if not getattr(self, name)]
+        missing = [name for name in ("method", "level") if not getattr(self, name)]
+        problems += [f"No {name} was named. Expected at least one." for name in missing]
         if problems:
             raise ConfigError("These settings of the analysis cannot be used:\n  " + "\n  ".join(problems))
 
@@ -137,8 +138,8 @@ class CorrectnessReport:
         writer.writerow([*words, "method", *plain, *(f"box_share_{t:g}" for t in THRESHOLDS)])
         for name, placements in self.placements.items():
             for word, found in zip(self.words, placements, strict=True):
-                head = [getattr(word, key) for key in words]
-                writer.writerow([*head, name, *(_cell(getattr(found, key)) for key in plain), *map(_cell, found.box_shares)])
+                cells = [_cell(value) for value in (*(getattr(found, key) for key in plain), *found.box_shares)]
+                writer.writerow([*(getattr(word, key) for key in words), name, *cells])
         return text.getvalue()
 
 

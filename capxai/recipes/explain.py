@@ -31,6 +31,7 @@ class ExplainConfig:
         scale: What shares a color scale: all words of the "caption", or each "word" its own.
         force: Replace explanations that are already there.
         device: Name of the device.
+        precision: "float32", or "float64" to check by how much rounding matters.
         seed: Seed of the method "random".
         eps: Stabilizer of the epsilon rule of "lrp".
         alpha: Weight of positive contributions in the encoder, "lrp".
@@ -49,6 +50,7 @@ class ExplainConfig:
     scale: Literal["caption", "word"] = "caption"
     force: bool = False
     device: str = "auto"
+    precision: Literal["float32", "float64"] = "float32"
     seed: int = 0
     eps: float = 0.01
     alpha: float = 1.0
@@ -129,6 +131,8 @@ def run(config: ExplainConfig, reporter: Reporter = SILENT) -> ExplainReport:
     )
     device = choose_device(config.device)
     model = load(config.model, device)
+    if config.precision == "float64":
+        model.double()
     if config.caption is not None:
         model.vocabulary.encode(config.caption)
     name = "bundled" if config.model is None else str(config.model)

@@ -91,9 +91,7 @@ def adaptive_picture(weights: Weights, features: Array) -> Picture:
     return Picture(values, np.maximum(affine(weights, "global_projection.linear", features.mean(0)), 0))
 
 
-def attend(
-    weights: Weights, values: Array, sentinel: Array, hidden: Array, published: bool
-) -> tuple[Array, float]:
+def attend(weights: Weights, values: Array, sentinel: Array, hidden: Array, published: bool) -> tuple[Array, float]:
     """alpha = softmax_k(w' tanh(W_v V_k + W_q h)), beta = last entry of softmax([z; w' tanh(W_s s + W_q h)])."""
     score = weights["attention.score.weight"][0]
     query = weights["attention.query_projection.weight"] @ hidden

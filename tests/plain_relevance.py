@@ -177,13 +177,10 @@ def multi_head(
     return found
 
 
-def finish(
-    account: Account, weights: Weights, features: Array, arrived: tuple[Array, Array], words: Array
-) -> Found:
+def finish(account: Account, weights: Weights, features: Array, arrived: tuple[Array, Array], words: Array) -> Found:
     """Carry the regions' values through their projection and add what reached the features otherwise."""
     values, direct = arrived
     projected = [
-        account.through_layer(weights, "region_projection.linear", r, x)
-        for r, x in zip(values, features, strict=True)
+        account.through_layer(weights, "region_projection.linear", r, x) for r, x in zip(values, features, strict=True)
     ]
     return Found(np.stack(projected) + direct, words, account.bias_kept, account.eps_kept)

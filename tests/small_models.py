@@ -55,6 +55,7 @@ def picture_model(encoder: str, decoder: str, size: int, dtype: torch.dtype, see
         sizes = Specification(encoder, decoder, OUTPUT_CHANNELS[encoder], regions, 16, 12, len(WORDS), heads)
         model = build_captioner(sizes, Vocabulary(WORDS), Preprocessing(size)).to(dtype).eval()
         randomize(model)
+        nn.init.normal_(model.decoder.region_projection.linear.weight, std=0.2)  # or the picture would hardly count
     return model
 
 

@@ -127,7 +127,7 @@ def test_a_peak_counts_what_is_given_back_before_the_end() -> None:
 def test_memory_is_measured_in_a_process_of_its_own() -> None:
     assert 0 <= peak_memory("small", "lrp", EXPLANATION, 1) < 4
     with pytest.raises(DependencyError, match="KeyError"):
-        peak_memory("small", "lrp", "no such subject", 1)
+        peak_memory("no such size", "lrp", EXPLANATION, 1)
 
 
 def test_growth_over_many_explanations() -> None:

@@ -18,6 +18,7 @@ from capxai.data.vocabulary import Vocabulary
 from capxai.errors import ConfigError, CorpusError, ModelError
 from capxai.models.build import build_captioner
 from capxai.models.captioner import Captioner
+from capxai.models.decoding import DecodingOptions
 from capxai.models.encoders.compact import CompactEncoder
 from capxai.models.folder import load_model
 from capxai.models.specification import Specification
@@ -26,11 +27,11 @@ from capxai.recipes.evaluate import EvaluateConfig
 from capxai.recipes.train import TrainConfig, TrainReport
 from capxai.train.cross_entropy import (
     CaptionSettings,
-    greedy_captions,
     teacher_forcing,
     train_captions,
     validation_loss,
     word_losses,
+    write_captions,
 )
 from capxai.train.examples import cell_coverage, encode_references, epoch_of_captions
 from capxai.train.localization import CellExamples, LocalizationSettings, augment, cell_loss, train_encoder
@@ -48,8 +49,11 @@ def tiny_captioner(decoder: str = "ada-lstm") -> Captioner:
 
 
 def tiny_features(pictures: int) -> torch.Tensor:
-    """Return features (pictures, 9, 8), the same each time."""
-    return torch.rand(pictures, 9, 8, generator=torch.Generator().manual_seed(1))
+    """Return features (pictures, 9, 8), the same each time; each picture has a channel of its own."""
+    features = torch.rand(pictures, 9, 8, generator=torch.Generator().manual_seed(1))
+    for picture in range(pictures):
+        features[picture, :, picture] += 2
+    return features
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +175,8 @@ def test_a_handful_of_captions_is_learned_by_heart(decoder: str) -> None:
     settings = CaptionSettings(150, 4, 0.03, 0.0, 0)
     epochs = list(train_captions(model, lambda rows: model.remember(features[rows]), tokens, settings, lambda _: None))
     assert epochs[-1].loss < 0.2 * epochs[0].loss
-    assert greedy_captions(model, lambda rows: model.remember(features[rows]), 4, 3) == list(SENTENCES)
+    written = write_captions(model, lambda rows: model.remember(features[rows]), 4, 3, DecodingOptions("greedy"))
+    assert written == list(SENTENCES)
     assert validation_loss(model, lambda rows: model.remember(features[rows]), tokens, 3) < 0.2
 
 
@@ -345,7 +350,7 @@ def test_the_builtin_corpus_is_rendered_once(tmp_path: Path, monkeypatch: pytest
 
 def test_evaluation_of_a_trained_model(corpus: Path, tmp_path: Path) -> None:
     trained = train.run(tiny_config(corpus, tmp_path / "run", figure_splits=("test",)))
-    config = EvaluateConfig(model=trained.out, corpus=corpus, split="test", beam=1, device="cpu", out=tmp_path / "eval")
+    config = EvaluateConfig(model=trained.out, corpus=corpus, split="test", device="cpu", out=tmp_path / "eval")
     report = evaluate.run(config)
     values = report.objects.values()
     assert values["chair_i"] == pytest.approx(trained.figures["test"]["chair_i"], abs=1e-4)

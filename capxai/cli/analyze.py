@@ -112,7 +112,9 @@ def _print_correctness(report: CorrectnessReport) -> None:
     )
     print_table("", ("method", *COLUMNS, "beats"), [_row(name, score) for name, score in report.methods.items()])
     print_line("In brackets: bootstrap intervals over pictures (95 %).")
-    print_line("beats: more relevance in the mask than these controls, word by word, and the interval of the gain is above 0.")
+    print_line(
+        "beats: more relevance in the mask than these controls; the interval of the gain, word by word, is above 0."
+    )
 
 
 def _row(name: str, score: MethodScore) -> tuple[str, ...]:

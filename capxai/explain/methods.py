@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -78,14 +79,31 @@ def lrp_composite(request: Request) -> Composite:
             f"Head {options.head} was asked for, but the model has {specification.heads} attention head"
             f"{'s' if specification.heads != 1 else ''} (numbered from 0). Choose one of them, or 'all'."
         )
-    if options.eps < 0:
-        raise RelevanceError(f"eps is {options.eps:g}, but it must not be negative. The usual value is 0.01.")
+    _refuse_unfit(options)
     convolution: Rule = AlphaBeta(options.alpha, options.beta) if options.gamma is None else Gamma(options.gamma)
     composite = lrp(options.eps, convolution, options.head if specification.heads > 1 else None)
     if not options.z_box:
         return composite
     low, high = request.reading.model.preprocessing.bounds()
     return composite.preceded_by((first_convolution(request.reading), ZBox(low, high)))
+
+
+def _refuse_unfit(options: Options) -> None:
+    if not 0 <= options.eps < math.inf:
+        raise RelevanceError(
+            f"eps is {options.eps:g}, but it must be finite and not negative. The usual value is 0.01."
+        )
+    if options.gamma is None:
+        return
+    if not 0 <= options.gamma < math.inf:
+        raise RelevanceError(
+            f"gamma is {options.gamma:g}, but it must be finite and not negative. A usual value is 0.25."
+        )
+    if (options.alpha, options.beta) != (1, 0):
+        raise RelevanceError(
+            f"Both gamma {options.gamma:g} and alpha {options.alpha:g} beta {options.beta:g} were asked for, but a convolution has "
+            "one rule. Leave out gamma, or alpha and beta."
+        )
 
 
 def first_convolution(reading: Reading) -> str:
@@ -180,11 +198,17 @@ def upsample(reading: Reading, regions: Tensor) -> Tensor | None:
 
 
 def region_grid(reading: Reading) -> tuple[int, int]:
-    """Return the rows and columns of the regions of a picture."""
+    """Return the rows and columns of the regions of a picture.
+
+    Where the stride does not divide the picture, VGG drops the rest and a ResNet rounds up; the number of regions tells.
+    """
     assert reading.images is not None and reading.model.encoder is not None
     stride = reading.model.encoder.stride
     height, width = reading.images.shape[2:]
-    return height // stride, width // stride
+    rows, columns = height // stride, width // stride
+    if rows * columns == reading.features.shape[1]:
+        return rows, columns
+    return -(-height // stride), -(-width // stride)
 
 
 def _over_channels(pixels: Tensor | None) -> Tensor | None:

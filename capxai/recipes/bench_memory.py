@@ -11,6 +11,7 @@ import gc
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -45,15 +46,18 @@ def memory_growth(count: int, method: str, threads: int) -> JsonObject:
 
 
 def _in_fresh_process(*arguments: str) -> JsonObject:
-    ended = subprocess.run([sys.executable, "-m", __name__, *arguments], capture_output=True, text=True, check=False)
-    if ended.returncode:
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        command = [sys.executable, "-m", __name__, str(answer), *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not ended.returncode:
+            found: JsonObject = json.loads(answer.read_text())
+            return found
         reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-        raise DependencyError(
-            f"The process that measures memory ended early ({reason}). Expected a figure from it. Free some memory and try again, or "
-            "leave memory out with --set memory=false."
-        )
-    found: JsonObject = json.loads(ended.stdout.splitlines()[-1])
-    return found
+    raise DependencyError(
+        f"The process that measures memory ended early ({reason}). Expected a figure from it. Free some memory and try again, or leave "
+        "memory out with --set memory=false."
+    )
 
 
 def measure_peak(run: Callable[[], object]) -> float:
@@ -131,4 +135,4 @@ def _measure_growth(count: str, method: str, threads: str) -> JsonObject:
 
 if __name__ == "__main__":
     _TASKS: dict[str, Callable[..., JsonObject]] = {"peak": _measure_peak_of, "growth": _measure_growth}
-    sys.stdout.write(json.dumps(_TASKS[sys.argv[1]](*sys.argv[2:])) + "\n")
+    Path(sys.argv[1]).write_text(json.dumps(_TASKS[sys.argv[2]](*sys.argv[3:])))

@@ -22,6 +22,7 @@ from capxai.errors import CorpusError, ModelError
 from capxai.evaluate.lexicon import Lexicon, coco_lexicon
 from capxai.models.build import build_captioner
 from capxai.models.captioner import Captioner
+from capxai.models.decoding import DecodingOptions
 from capxai.models.encoders import build_encoder, load_pretrained
 from capxai.models.folder import DESCRIPTION_FILE, save_model
 from capxai.models.specification import Specification
@@ -32,9 +33,9 @@ from capxai.recipes.train import TrainConfig, TrainReport
 from capxai.train.cross_entropy import (
     CaptionSettings,
     Remember,
-    greedy_captions,
     train_captions,
     validation_loss,
+    write_captions,
 )
 from capxai.train.examples import cell_coverage, encode_references
 from capxai.train.localization import CellExamples, LocalizationSettings, train_encoder
@@ -300,7 +301,7 @@ class _Training:
         found = {"loss": round(loss, 4)}
         score = (0.0, -loss)
         if examples.split.has_objects:
-            captions = greedy_captions(self.model, remember, len(examples.tokens), EVALUATION_BATCH)
+            captions = self._captions(examples, remember, DecodingOptions(strategy="greedy"))
             found |= figures(score_captions(captions, examples.split, self.lexicon))
             score = (found["macro_f1"], -loss)
         self.record({"stage": stage, "epoch": epoch.number, "loss": epoch.loss, "validation": found})
@@ -314,15 +315,17 @@ class _Training:
         self._save()
         return True
 
+    def _captions(self, examples: Examples, remember: Remember, options: DecodingOptions) -> list[str]:
+        return write_captions(self.model, remember, len(examples.images), EVALUATION_BATCH, options)
+
     def measure(self) -> None:
-        """Measure the finished model on the splits asked for, and save it with these figures."""
+        """Measure the finished model on the splits asked for, with the default beam, and save it with these figures."""
         for name in self.config.figure_splits:
             if name not in self.corpus.splits:
                 continue
             examples = self._read(self.corpus.split(name))
             if examples.split.has_objects:
-                remember = self._from_features(examples)
-                captions = greedy_captions(self.model, remember, len(examples.tokens), EVALUATION_BATCH)
+                captions = self._captions(examples, self._from_features(examples), DecodingOptions())
                 self.figures[name] = figures(score_captions(captions, examples.split, self.lexicon))
         self._save()
 

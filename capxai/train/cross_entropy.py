@@ -113,9 +113,10 @@ def validation_loss(model: Captioner, remember: Remember, tokens: Tensor, batch_
 
 
 @torch.inference_mode()
-def greedy_captions(model: Captioner, remember: Remember, count: int, batch_size: int) -> list[str]:
-    """Caption the first ``count`` pictures with the most probable word at each step."""
-    options = DecodingOptions(strategy="greedy")
+def write_captions(
+    model: Captioner, remember: Remember, count: int, batch_size: int, options: DecodingOptions
+) -> list[str]:
+    """Caption the first ``count`` pictures."""
     captions: list[str] = []
     for rows in torch.arange(count).split(batch_size):
         captions += [model.vocabulary.decode(found.token_ids) for found in decode(model, remember(rows), options)]

@@ -63,7 +63,7 @@ def randomize(model: nn.Module) -> None:
     """Draw biases and the statistics of batch norms, which fresh layers leave at zero and one."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.3, 0.9)
+            nn.init.uniform_(module.weight, -0.9, 0.9)  # some turn the sign
             nn.init.normal_(module.bias, std=0.2)
             nn.init.normal_(module.running_mean, std=0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,19 @@ from capxai.train.cross_entropy import (
 from capxai.train.examples import cell_coverage, encode_references, epoch_of_captions
 from capxai.train.localization import CellExamples, LocalizationSettings, augment, cell_loss, train_encoder
 from capxai.train.optimization import DivergedError, Optimization, cosine_with_warm_up
+from capxai.types import SILENT
 
 SENTENCES = ("a red car", "a boat and a bird", "there is a cup near a fork", "a clock")
 VOCABULARY = Vocabulary.build(SENTENCES, 1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: threads of so small a model wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def tiny_captioner(decoder: str = "ada-lstm") -> Captioner:
@@ -215,7 +226,7 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert shares[5] == 1
     assert shares[100] == pytest.approx(0, abs=1e-12)
-    assert all(later <= earlier for earlier, later in itertools.pairwise(shares))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(shares[5:]))
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_weights() -> None:
@@ -332,7 +343,7 @@ def test_all_settings_that_cannot_be_used_are_reported_together() -> None:
 
 def test_the_builtin_corpus_is_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(builtin_corpus.CACHE_VARIABLE, str(tmp_path))
-    reporter = train.SILENT
+    reporter = SILENT
     first = builtin_corpus.open_corpus(None, 8, 3, reporter)
     assert first.folder == tmp_path / "capxai" / "scenes-8-3"
     marker = first.folder / "marker"

@@ -130,3 +130,32 @@ def _reason(error: BaseException) -> str:
     """Say in a few words what a foreign exception said."""
     text = (str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error)).splitlines()
     return text[0].rstrip(".") if text and text[0] else type(error).__name__
+
+
+def picture_array(image: str | Path | ImageArray) -> ImageArray:
+    """Return a picture that is given as a file or as an array.
+
+    Args:
+        image: A path, or (H, W, 3) uint8 RGB in [0, 255].
+
+    Raises:
+        ImageError: The file cannot be read, or the array is no such picture.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if (
+        isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.size
+    ):
+        return image
+    kind = (
+        f"an array of shape {image.shape} and type {image.dtype}"
+        if isinstance(image, np.ndarray)
+        else f"a {type(image).__name__}"
+    )
+    raise ImageError(
+        f"The picture is {kind}. Expected (H, W, 3) uint8 RGB, or the path of a picture file. Convert it, or give the path."
+    )

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from capxai.data.images import read_image
+from capxai.data.images import picture_array
 from capxai.errors import VocabularyError
 from capxai.explain.attribution import Reading
 from capxai.explain.explanation import Explanation
-from capxai.explain.methods import Maps, Options, Request, find_method, region_grid
+from capxai.explain.methods import Maps, Options, Request, find_method, refuse_unused, region_grid
 from capxai.lrp.propagation import Ledger
 from capxai.models.captioner import Captioner
 from capxai.models.decoding import DecodingOptions, decode
@@ -53,10 +53,11 @@ def explain(
         RelevanceError: Unknown method, or one that the model cannot give.
     """
     explained = find_method(method)
-    picture = model.preprocessing.resize(image if isinstance(image, np.ndarray) else read_image(image))
+    picture = model.preprocessing.resize(picture_array(image))
     chosen = options or Options()
     if head is not None:
         chosen = replace(chosen, head=head)
+    refuse_unused(method, chosen)
     with _evaluating(model):
         reading = read(model, picture, caption, beam)
         maps = explained(Request(reading, chosen))
@@ -90,7 +91,7 @@ def read(model: Captioner, picture: ImageArray, caption: str | None, beam: int =
         VocabularyError: The caption holds no word or an unknown one, or the model has nothing to say about the picture.
     """
     with torch.no_grad():
-        images = model.preprocessing.normalize(torch.from_numpy(picture)[None].to(model.device)).to(model.dtype)
+        images = model.preprocessing.normalize(torch.from_numpy(np.array(picture))[None].to(model.device)).to(model.dtype)
         features = model.features(images)
         if caption is None:
             tokens = list(

@@ -66,6 +66,9 @@ class Request:
 
 Method = Callable[[Request], Maps]
 
+RULE_OPTIONS = ("head", "eps", "alpha", "beta", "gamma", "z_box")
+"""Options that only relevance rules read."""
+
 
 def lrp_composite(request: Request) -> Composite:
     """Build the composite that the options ask for.
@@ -103,6 +106,20 @@ def _refuse_unfit(options: Options) -> None:
         raise RelevanceError(
             f"Both gamma {options.gamma:g} and alpha {options.alpha:g} beta {options.beta:g} were asked for, but a convolution has "
             "one rule. Leave out gamma, or alpha and beta."
+        )
+
+
+def refuse_unused(method: str, options: Options) -> None:
+    """Refuse options that a method would ignore: a result that looks asked for and is not is worse than none.
+
+    Raises:
+        RelevanceError: An option of `lrp` was set for another method; the message names it.
+    """
+    default = Options()
+    unused = [name for name in RULE_OPTIONS if getattr(options, name) != getattr(default, name)]
+    if method in METHODS and METHODS[method] is not layerwise_relevance and unused:
+        raise RelevanceError(
+            f"The method '{method}' has no {', '.join(unused)}. These are options of 'lrp'. Leave them out, or choose --method lrp."
         )
 
 

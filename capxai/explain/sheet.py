@@ -25,7 +25,10 @@ from capxai.explain.colors import (
 from capxai.explain.explanation import Explanation, Parts
 
 PART_COLORS = {
-    "picture": (16, 145, 129), "words": (214, 150, 24), "bias": (118, 126, 138), "eps": (190, 196, 204),
+    "picture": (16, 145, 129),
+    "words": (214, 150, 24),
+    "bias": (118, 126, 138),
+    "eps": (190, 196, 204),
     "other_heads": (143, 123, 181),
 }
 

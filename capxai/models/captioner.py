@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from capxai.data.images import read_image
+from capxai.data.images import picture_array
 from capxai.data.preprocessing import Preprocessing
 from capxai.data.vocabulary import Vocabulary
-from capxai.errors import ImageError
 from capxai.models.decoders.base import Decoder
 from capxai.models.encoders.base import Encoder
 from capxai.models.specification import Specification
@@ -139,7 +138,7 @@ class Captioner(nn.Module):
         from capxai.models.decoding import DecodingOptions, decode  # which itself needs this module
 
         options = DecodingOptions(beam=beam)
-        pixels = self.preprocessing.resize(read_image(image) if isinstance(image, str | Path) else _checked(image))
+        pixels = self.preprocessing.resize(picture_array(image))
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
@@ -150,12 +149,3 @@ class Captioner(nn.Module):
         finally:
             for module in training:
                 module.training = True
-
-
-def _checked(image: ImageArray) -> ImageArray:
-    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
-        return image
-    raise ImageError(
-        f"The picture is an array of shape {image.shape} and type {image.dtype}. Expected (H, W, 3) uint8 RGB. "
-        "Convert it, or give the path of a picture file."
-    )

@@ -24,6 +24,14 @@ WEIGHTS: dict[str, WeightsEnum] = {
 }
 
 
+def _without_overwriting(trunk: nn.Sequential) -> nn.Sequential:
+    """Let ReLUs keep their input, which relevance rules of the layer before may still need; the output is the same."""
+    for module in trunk.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    return trunk
+
+
 class VGG16Encoder(Encoder):
     """VGG16 without its last max-pooling: a 224 px picture gives 14x14x512 (Simonyan and Zisserman 2015)."""
 
@@ -31,7 +39,7 @@ class VGG16Encoder(Encoder):
     stride = 16
 
     def __init__(self) -> None:
-        super().__init__(vgg16(weights=None).features[:-1])
+        super().__init__(_without_overwriting(vgg16(weights=None).features[:-1]))
 
     def load_torchvision(self, weights: dict[str, Tensor]) -> None:
         """Load a state dict of torchvision's whole VGG16; the classifier's part of it is left aside."""
@@ -71,7 +79,7 @@ class ResNetEncoder(Encoder):
         trunk = nn.Sequential()
         for name in stages:
             trunk.add_module(name, getattr(network, name))
-        super().__init__(trunk)
+        super().__init__(_without_overwriting(trunk))
 
     def load_torchvision(self, weights: dict[str, Tensor]) -> None:
         """Load a state dict of torchvision's whole ResNet; the classifier's part of it is left aside."""

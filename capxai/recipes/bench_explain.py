@@ -28,8 +28,8 @@ class BenchExplainConfig:
         threads: Threads of torch.
         repeat: How often each is timed. They take turns, so that whatever else the machine does hits all alike.
         memory: Measure peak memory, each in a process of its own.
-        zennit: Compare with zennit, where it is installed.
-        zennit_batch: Also time zennit with all targets as one batch, which its attributors do not do but its user may.
+        zennit: Compare with zennit, where it is installed: one forward and one backward pass for each target.
+        zennit_batch: Also time zennit with all targets as one batch; which of the two is faster depends on the machine.
         growth: Explain so many times in one process, with a model of the bundled one's kind, and report how its memory grows; 0 leaves
             that out.
     """
@@ -40,7 +40,7 @@ class BenchExplainConfig:
     repeat: int = 3
     memory: bool = True
     zennit: bool = True
-    zennit_batch: bool = False
+    zennit_batch: bool = True
     growth: int = 0
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class Measurement:
         seconds: Median over the repeats, by the clock on the wall.
         fastest: The shortest.
         slowest: The longest.
-        cpu_seconds: Median of the time of all threads together, which other processes disturb less.
+        cpu_seconds: Median of the time of all threads together.
         peak_gib: Highest resident memory above the loaded model, GiB; None where it was not measured.
     """
 
@@ -79,6 +79,26 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """How many times as long one subject takes as another.
+
+    Attributes:
+        seconds: By their medians.
+        fastest: By their fastest runs, which other processes disturb least.
+        cpu_seconds: By the time of all threads together; threads that wait for a busy processor inflate it.
+    """
+
+    seconds: float
+    fastest: float
+    cpu_seconds: float
+
+    @classmethod
+    def of(cls, one: Measurement, other: Measurement) -> Ratio:
+        """Divide one subject's times by another's."""
+        return cls(one.seconds / other.seconds, one.fastest / other.fastest, one.cpu_seconds / other.cpu_seconds)
+
+
+@dataclass(frozen=True)
 class BenchExplainReport:
     """What was measured.
 
@@ -86,8 +106,8 @@ class BenchExplainReport:
         description: Sizes of the model, in words.
         words: Words of the caption = pictures of the forward pass = targets of zennit.
         subjects: By name.
-        ratios: ``explanation_over_forward``, the same for ``forward_channels_last``, ``zennit_over_explanation`` and
-            ``zennit_batch_over_explanation`` where measured: quotients of the median seconds.
+        ratios: ``explanation_over_forward``, ``explanation_over_forward_channels_last``, and where measured
+            ``zennit_over_explanation`` and ``zennit_batch_over_explanation``.
         limit: The lowest ``explanation_over_forward`` that counting multiplications allows.
         growth: Of memory over many explanations, or None.
         notes: What was left out, and why.
@@ -97,7 +117,7 @@ class BenchExplainReport:
     description: str
     words: int
     subjects: dict[str, Measurement]
-    ratios: dict[str, float]
+    ratios: dict[str, Ratio]
     limit: float
     growth: JsonObject | None
     notes: tuple[str, ...]
@@ -109,8 +129,9 @@ class BenchExplainReport:
             "schema": SCHEMA,
             "model": self.description,
             "words": self.words,
+            "limit_explanation_over_forward": self.limit,
             "subjects": {name: asdict(found) for name, found in self.subjects.items()},
-            "ratios": {**self.ratios, "limit_explanation_over_forward": self.limit},
+            "ratios": {name: asdict(found) for name, found in self.ratios.items()},
             "growth": self.growth,
             "notes": list(self.notes),
             "provenance": self.provenance,
@@ -220,19 +241,20 @@ def _summarized(times: Sequence[tuple[float, float]], peak_gib: float | None) ->
     return Measurement(statistics.median(wall), min(wall), max(wall), statistics.median(cpu), peak_gib)
 
 
-def _ratios(subjects: dict[str, Measurement]) -> dict[str, float]:
+def _ratios(subjects: dict[str, Measurement]) -> dict[str, Ratio]:
     from capxai.recipes import bench_subjects as known
 
-    seconds = {name: found.seconds for name, found in subjects.items()}
-    own = seconds[known.EXPLANATION]
-    ratios = {
-        "explanation_over_forward": own / seconds[known.FORWARD],
-        "explanation_over_forward_channels_last": own / seconds[known.CHANNELS_LAST],
+    pairs = {
+        "explanation_over_forward": (known.EXPLANATION, known.FORWARD),
+        "explanation_over_forward_channels_last": (known.EXPLANATION, known.CHANNELS_LAST),
+        "zennit_over_explanation": (known.ZENNIT, known.EXPLANATION),
+        "zennit_batch_over_explanation": (known.ZENNIT_BATCH, known.EXPLANATION),
     }
-    for key, name in (("zennit_over_explanation", known.ZENNIT), ("zennit_batch_over_explanation", known.ZENNIT_BATCH)):
-        if name in seconds:
-            ratios[key] = seconds[name] / own
-    return ratios
+    return {
+        name: Ratio.of(subjects[one], subjects[other])
+        for name, (one, other) in pairs.items()
+        if one in subjects and other in subjects
+    }
 
 
 def _machine() -> JsonObject:

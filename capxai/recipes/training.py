@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from capxai.config import run_record
 from capxai.data.corpus import Corpus, Split
-from capxai.data.images import read_image
 from capxai.data.preprocessing import Preprocessing
 from capxai.data.vocabulary import Vocabulary
 from capxai.errors import CorpusError, ModelError
@@ -27,6 +25,7 @@ from capxai.models.encoders import build_encoder, load_pretrained
 from capxai.models.folder import DESCRIPTION_FILE, save_model
 from capxai.models.specification import Specification
 from capxai.recipes.builtin_corpus import open_corpus
+from capxai.recipes.corpus_arrays import read_coverage, read_pictures
 from capxai.recipes.object_scores import figures, score_captions
 from capxai.recipes.record import write_record
 from capxai.recipes.train import TrainConfig, TrainReport
@@ -37,7 +36,7 @@ from capxai.train.cross_entropy import (
     validation_loss,
     write_captions,
 )
-from capxai.train.examples import cell_coverage, encode_references
+from capxai.train.examples import encode_references
 from capxai.train.localization import CellExamples, LocalizationSettings, train_encoder
 from capxai.train.optimization import Epoch
 from capxai.types import JsonObject, Reporter
@@ -122,42 +121,6 @@ def _torch_state(config: TrainConfig) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-
-
-def read_pictures(split: Split, preprocessing: Preprocessing, reporter: Reporter) -> Tensor:
-    """Read all pictures of a split at the size of the encoder: (N, S, S, 3) uint8.
-
-    Raises:
-        ImageError: A picture cannot be read.
-    """
-    size = preprocessing.image_size
-    images = np.empty((len(split.pictures), size, size, 3), dtype=np.uint8)
-    with reporter.track(f"Reading {split.name} pictures", len(split.pictures)) as advance:
-        for row, picture in enumerate(split.pictures):
-            images[row] = preprocessing.resize(read_image(picture.path))
-            advance(1)
-    return torch.from_numpy(images)
-
-
-def read_coverage(split: Split, categories: Sequence[str], cells: int) -> Tensor:
-    """Draw what covers which cell: (N, Q, G, G) uint8; from the masks, or the boxes where there is no mask.
-
-    Raises:
-        CorpusError: A mask is damaged.
-    """
-    place = {name: number for number, name in enumerate(categories)}
-    coverage = np.zeros((len(split.pictures), len(categories), cells, cells), dtype=np.uint8)
-    for row, picture in enumerate(split.pictures):
-        for item in split.objects[picture.id]:
-            if item.segmentation:
-                mask = split.mask(item)
-            else:
-                x, y, width, height = (round(value) for value in item.bbox)
-                mask = np.zeros((picture.height, picture.width), dtype=np.bool_)
-                mask[y : y + height, x : x + width] = True
-            cell = coverage[row, place[item.category]]
-            np.maximum(cell, cell_coverage(mask, cells), out=cell)
-    return torch.from_numpy(coverage)
 
 
 class _Training:

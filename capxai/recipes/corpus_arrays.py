@@ -1,0 +1,51 @@
+"""Reads a split of a corpus into the arrays that training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from capxai.data.corpus import Split
+from capxai.data.images import read_image
+from capxai.data.preprocessing import Preprocessing
+from capxai.train.examples import cell_coverage
+from capxai.types import Reporter
+
+
+def read_pictures(split: Split, preprocessing: Preprocessing, reporter: Reporter) -> Tensor:
+    """Read all pictures of a split at the size of the encoder: (N, S, S, 3) uint8.
+
+    Raises:
+        ImageError: A picture cannot be read.
+    """
+    size = preprocessing.image_size
+    images = np.empty((len(split.pictures), size, size, 3), dtype=np.uint8)
+    with reporter.track(f"Reading {split.name} pictures", len(split.pictures)) as advance:
+        for row, picture in enumerate(split.pictures):
+            images[row] = preprocessing.resize(read_image(picture.path))
+            advance(1)
+    return torch.from_numpy(images)
+
+
+def read_coverage(split: Split, categories: Sequence[str], cells: int) -> Tensor:
+    """Draw what covers which cell: (N, Q, G, G) uint8; from the masks, or the boxes where there is no mask.
+
+    Raises:
+        CorpusError: A mask is damaged.
+    """
+    place = {name: number for number, name in enumerate(categories)}
+    coverage = np.zeros((len(split.pictures), len(categories), cells, cells), dtype=np.uint8)
+    for row, picture in enumerate(split.pictures):
+        for item in split.objects[picture.id]:
+            if item.segmentation:
+                mask = split.mask(item)
+            else:
+                x, y, width, height = (round(value) for value in item.bbox)
+                mask = np.zeros((picture.height, picture.width), dtype=np.bool_)
+                mask[y : y + height, x : x + width] = True
+            cell = coverage[row, place[item.category]]
+            np.maximum(cell, cell_coverage(mask, cells), out=cell)
+    return torch.from_numpy(coverage)

@@ -45,8 +45,10 @@ def workload() -> Workload:
 @pytest.fixture(scope="module")
 def report() -> BenchExplainReport:
     before = torch.get_num_threads()
-    found = run(BenchExplainConfig(size="small", threads=before + 1, repeat=2, memory=False, zennit_batch=False))
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(2)
+    found = run(BenchExplainConfig(size="small", threads=1, repeat=2, memory=False, zennit_batch=False))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
     return found
 
 
@@ -63,13 +65,11 @@ def test_an_explanation_is_whole(workload: Workload) -> None:
     assert found.region_relevance is not None and found.word_relevance is not None and found.eps_relevance is not None
 
 
-def test_the_forward_pass_is_torchvisions_in_both_layouts(workload: Workload) -> None:
+def test_the_forward_pass_is_the_same_in_both_layouts(workload: Workload) -> None:
     plain, last = workload.subject(FORWARD)(), workload.subject(CHANNELS_LAST)()
     assert isinstance(plain, torch.Tensor) and isinstance(last, torch.Tensor)
-    assert plain.shape == (2, 512, 2, 2) and not plain.requires_grad
+    assert plain.shape == (2, 112, 4, 4) and not plain.requires_grad
     torch.testing.assert_close(plain, last, rtol=1e-4, atol=1e-4)
-    kinds = [type(layer).__name__ for layer in workload.trunk]
-    assert kinds.count("Conv2d") == 13 and kinds.count("MaxPool2d") == 4
     assert all(p.is_contiguous() for p in workload.trunk.parameters())  # the copy took the other layout, not the trunk
 
 
@@ -89,8 +89,7 @@ def test_zennit_computes_the_same_relevance_target_by_target_and_at_once(workloa
 
 
 def test_the_limit_is_the_count_of_multiplications(workload: Workload) -> None:
-    table = [(3, 64, 32), (64, 64, 32), (64, 128, 16), (128, 128, 16), (128, 256, 8), (256, 256, 8), (256, 256, 8)]
-    table += [(256, 512, 4), (512, 512, 4), (512, 512, 4), (512, 512, 2), (512, 512, 2), (512, 512, 2)]
+    table = [(3, 24, 32), (24, 48, 16), (48, 64, 8), (64, 64, 8), (64, 112, 4), (112, 112, 4)]
     products = [inputs * outputs * 9 * side * side for inputs, outputs, side in table]
     forward, signed = sum(products), sum(products) + products[0]
     assert counted_limit(workload) == pytest.approx((forward + signed + 2 * signed) / (2 * forward))
@@ -116,7 +115,7 @@ def test_the_report_has_every_subject_and_ratio(report: BenchExplainReport) -> N
         )
     assert report.limit > 1 and report.growth is None and report.notes == ()
     written = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert written["provenance"]["config"]["threads"] > 1 and written["provenance"]["versions"]["torch"]
+    assert written["provenance"]["config"]["threads"] == 1 and written["provenance"]["versions"]["torch"]
 
 
 def test_without_zennit_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from small_models import DECODERS, picture, picture_model, picture_reading, rand
 from torch import Tensor, nn
 
 from capxai.explain.attribution import Attribution, Reading, attribute
-from capxai.explain.methods import Options, Request, lrp_composite
+from capxai.explain.methods import Options, lrp_composite
 from capxai.lrp.attach import attached
 from capxai.lrp.audit import audit
 from capxai.lrp.canonize import batch_norm_pairs, fold_batch_norm
@@ -128,7 +128,7 @@ OPTIONS = {
 def test_every_option_closes_the_account(name: str) -> None:
     model = picture_model("compact", "ada-lstm", 32, torch.float64)
     read = picture_reading(model)
-    found = attribute(read, lrp_composite(Request(read, OPTIONS[name])))
+    found = attribute(read, lrp_composite(read.model, OPTIONS[name]))
     assert close_account(read, found).max() < 1e-9
     plainly = attribute(read, lrp())
     assert found.pixels is not None and plainly.pixels is not None

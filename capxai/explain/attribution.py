@@ -27,6 +27,37 @@ WORDS_AT_ONCE = 10
 
 
 @dataclass(frozen=True)
+class Tape:
+    """One pass of the encoder over a picture, with its way back.
+
+    Attributes:
+        composite: Rules for the way back.
+        images: (1, 3, H, W), the leaf.
+        features: (1, K, C), the values of a plain pass, with a graph.
+        ledger: What the encoder keeps.
+    """
+
+    composite: Composite
+    images: Tensor
+    features: Tensor
+    ledger: Ledger
+
+
+def record(model: Captioner, images: Tensor, composite: Composite) -> Tape:
+    """Run the encoder once over a picture (1, 3, H, W) so that words can be carried back through it.
+
+    Raises:
+        RelevanceError: An operation on the way has no rule, or the model is in training mode.
+    """
+    leaf = images.detach().requires_grad_()
+    with torch.enable_grad(), _frozen(model), _ledger(model, composite, leaf) as ledger:
+        features = model.features(leaf)
+    if composite.audited:
+        audit(features)
+    return Tape(composite, leaf, features, ledger)
+
+
+@dataclass(frozen=True)
 class Reading:
     """A model reading a picture and a caption: what all methods explain.
 
@@ -35,12 +66,14 @@ class Reading:
         images: (1, 3, H, W) normalized picture, or None where only features are at hand.
         features: (1, K, C), without a graph.
         tokens: (T,) int64, the words of the caption without specials.
+        tape: The encoder's pass that gave the features, where it was recorded; saves a second pass.
     """
 
     model: Captioner
     images: Tensor | None
     features: Tensor
     tokens: Tensor
+    tape: Tape | None = None
 
     @property
     def inputs(self) -> Tensor:
@@ -115,17 +148,12 @@ def _start(logits: Tensor, tokens: Tensor, composite: Composite) -> Tensor:
 
 def _through_encoder(reading: Reading, composite: Composite, arrived: Tensor) -> tuple[Tensor, Tensor]:
     assert reading.images is not None
-    images = reading.images.detach().requires_grad_()
-    with torch.enable_grad(), _frozen(reading.model), _ledger(reading.model, composite, images) as ledger:
-        features = reading.model.features(images)
-    if composite.audited:
-        audit(features)
-    pixels, kept = [], []
-    for batch in arrived[:, None].split(WORDS_AT_ONCE):
-        found = _batched_backward(features, (images, ledger.account), batch)
-        pixels.append(found[0][:, 0])
-        kept.append(found[1][:, 0])
-    return torch.cat(pixels), torch.cat(kept)
+    tape = reading.tape
+    if tape is None or tape.composite != composite:
+        tape = record(reading.model, reading.images, composite)
+    leaves = (tape.images, tape.ledger.account)
+    found = [_batched_backward(tape.features, leaves, batch) for batch in arrived[:, None].split(WORDS_AT_ONCE)]
+    return torch.cat([pixels[:, 0] for pixels, _ in found]), torch.cat([kept[:, 0] for _, kept in found])
 
 
 def _batched_backward(output: Tensor, leaves: tuple[Tensor, ...], start: Tensor) -> tuple[Tensor, ...]:

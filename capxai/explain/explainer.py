@@ -14,9 +14,10 @@ from torch import Tensor
 
 from capxai.data.images import picture_array
 from capxai.errors import VocabularyError
-from capxai.explain.attribution import Reading
+from capxai.explain.attribution import Reading, record
 from capxai.explain.explanation import Explanation
-from capxai.explain.methods import Maps, Options, Request, find_method, refuse_unused, region_grid
+from capxai.explain.methods import Maps, Options, Request, encoder_composite, find_method, refuse_unused, region_grid
+from capxai.lrp.composites import Composite
 from capxai.lrp.propagation import Ledger
 from capxai.models.captioner import Captioner
 from capxai.models.decoding import DecodingOptions, decode
@@ -59,7 +60,7 @@ def explain(
         chosen = replace(chosen, head=head)
     refuse_unused(method, chosen)
     with _evaluating(model):
-        reading = read(model, picture, caption, beam)
+        reading = read(model, picture, caption, beam, encoder_composite(method, model, chosen))
         maps = explained(Request(reading, chosen))
         facts = _facts(reading)
     source = "" if isinstance(image, np.ndarray) else Path(image).name
@@ -78,7 +79,9 @@ def explain(
     )
 
 
-def read(model: Captioner, picture: ImageArray, caption: str | None, beam: int = 3) -> Reading:
+def read(
+    model: Captioner, picture: ImageArray, caption: str | None, beam: int = 3, composite: Composite | None = None
+) -> Reading:
     """Let a model look at a picture and read a caption, or write its own.
 
     Args:
@@ -86,13 +89,17 @@ def read(model: Captioner, picture: ImageArray, caption: str | None, beam: int =
         picture: (S, S, 3) uint8 RGB, resized by the model's preprocessing.
         caption: None for the model's own caption, decoded with a beam.
         beam: Width of the beam.
+        composite: Record the encoder's pass for these rules; None for a plain pass.
 
     Raises:
         VocabularyError: The caption holds no word or an unknown one, or the model has nothing to say about the picture.
     """
     with torch.no_grad():
-        images = model.preprocessing.normalize(torch.from_numpy(np.array(picture))[None].to(model.device)).to(model.dtype)
-        features = model.features(images)
+        images = model.preprocessing.normalize(torch.from_numpy(np.array(picture))[None].to(model.device)).to(
+            model.dtype
+        )
+        tape = None if composite is None or model.encoder is None else record(model, images, composite)
+        features = model.features(images) if tape is None else tape.features.detach()
         if caption is None:
             tokens = list(
                 decode(model, model.remember(features), DecodingOptions(strategy="beam", beam=beam))[0].token_ids
@@ -105,7 +112,7 @@ def read(model: Captioner, picture: ImageArray, caption: str | None, beam: int =
             + ("the model's own caption of this picture is empty. Give one with --caption." if caption is None
                else f"the caption '{caption}' holds none. Give at least one word.")
         )  # fmt: skip
-    return Reading(model, images, features, torch.tensor(tokens, device=model.device))
+    return Reading(model, images, features, torch.tensor(tokens, device=model.device), tape)
 
 
 def _facts(reading: Reading) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from capxai.errors import RelevanceError, unknown_choice
 from capxai.explain.attribution import Reading, attribute
 from capxai.lrp.composites import GRADIENT, GUIDED_BACKPROP, Composite, lrp
 from capxai.lrp.rules import AlphaBeta, Gamma, Rule, ZBox
+from capxai.models.captioner import Captioner
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ RULE_OPTIONS = ("head", "eps", "alpha", "beta", "gamma", "z_box")
 """Options that only relevance rules read."""
 
 
-def lrp_composite(request: Request) -> Composite:
+def lrp_composite(model: Captioner, options: Options) -> Composite:
     """Build the composite that the options ask for.
 
     Raises:
         RelevanceError: A head that the model does not have, or options that do not fit together.
     """
-    options, specification = request.options, request.reading.model.specification
+    specification = model.specification
     if options.head is not None and not 0 <= options.head < specification.heads:
         raise RelevanceError(
             f"Head {options.head} was asked for, but the model has {specification.heads} attention head"
@@ -87,8 +88,8 @@ def lrp_composite(request: Request) -> Composite:
     composite = lrp(options.eps, convolution, options.head if specification.heads > 1 else None)
     if not options.z_box:
         return composite
-    low, high = request.reading.model.preprocessing.bounds()
-    return composite.preceded_by((first_convolution(request.reading), ZBox(low, high)))
+    low, high = model.preprocessing.bounds()
+    return composite.preceded_by((first_convolution(model), ZBox(low, high)))
 
 
 def _refuse_unfit(options: Options) -> None:
@@ -123,9 +124,9 @@ def refuse_unused(method: str, options: Options) -> None:
         )
 
 
-def first_convolution(reading: Reading) -> str:
+def first_convolution(model: Captioner) -> str:
     """Return the dotted name of the encoder's first convolution."""
-    names: list[str] = [name for name, module in reading.model.named_modules() if isinstance(module, torch.nn.Conv2d)]
+    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Conv2d)]
     if not names:
         raise RelevanceError("z-box is a rule for the first convolution, but the model has none. Leave it out.")
     return names[0]
@@ -133,7 +134,7 @@ def first_convolution(reading: Reading) -> str:
 
 def layerwise_relevance(request: Request) -> Maps:
     """Layer-wise relevance propagation (Bach et al. 2015; Sun et al. 2022); rules in method.md, section 2. Logit units."""
-    found = attribute(request.reading, lrp_composite(request))
+    found = attribute(request.reading, lrp_composite(request.reading.model, request.options))
     return Maps(_over_channels(found.pixels), found.features.sum(2), found.words.sum(2), found.kept)
 
 
@@ -242,6 +243,23 @@ METHODS: dict[str, Method] = {
     "attention": attention,
     "random": random,
 }
+
+
+def encoder_composite(method: str, model: Captioner, options: Options) -> Composite | None:
+    """Return the rules with which a method goes through the encoder; None for methods that do not, or that are not known here.
+
+    Raises:
+        RelevanceError: The options do not fit the model or each other.
+    """
+    if method == "lrp":
+        return lrp_composite(model, options)
+    plain = {
+        "gradient": GRADIENT,
+        "gradient-x-input": GRADIENT,
+        "guided-backprop": GUIDED_BACKPROP,
+        "guided-grad-cam": GUIDED_BACKPROP,
+    }
+    return plain.get(method)
 
 
 def find_method(name: str) -> Method:

@@ -55,10 +55,10 @@ class Size:
 
 SIZES = {
     "full": Size("vgg16", 224, 512, 9586, 10),
-    "small": Size("vgg16", 32, 16, 64, 2),
+    "small": Size("compact", 32, 16, 64, 2),
     "bundled": Size("compact", 112, 128, 71, 10),
 }
-"""The model that the figures are stated for, a small one to try the benchmark itself, and one of the bundled model's kind."""
+"""The model that the figures are stated for, a tiny one to try the benchmark itself, and one of the bundled model's kind."""
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,10 @@ def _zennit_pass(trunk: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 def _zennit_composite() -> Any:
     """Say the rules of capxai's encoder in zennit's words. The package is optional, so it is imported here alone."""
     rules, types = importlib.import_module("zennit.rules"), importlib.import_module("zennit.types")
-    composites = importlib.import_module("zennit.composites")
+    composites, canonizers = importlib.import_module("zennit.composites"), importlib.import_module("zennit.canonizers")
     return composites.LayerMapComposite(
-        [(types.Convolution, rules.AlphaBeta(alpha=1, beta=0, zero_params="bias")), (types.Activation, rules.Pass())]
+        [(types.Convolution, rules.AlphaBeta(alpha=1, beta=0, zero_params="bias")), (types.Activation, rules.Pass())],
+        canonizers=[canonizers.SequentialMergeBatchNorm()],
     )
 
 

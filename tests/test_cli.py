@@ -242,7 +242,7 @@ def test_analyze_correctness_and_eval_of_a_model_that_says_one_word() -> None:
     assert analyzed.exit_code == 0, analyzed.output
     assert re.search(r"^grad-cam +\d", analyzed.stdout, re.M)
     assert re.search(r"^random +\d", analyzed.stdout, re.M)
-    assert "mask share" in analyzed.stdout
+    assert "in mask" in analyzed.stdout
     assert json.loads(Path("analysis/run.json").read_text())["config"]["method"] == ["grad-cam", "random"]
 
     evaluated = invoke("eval", "--chair", *options)

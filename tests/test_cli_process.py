@@ -160,7 +160,15 @@ def test_a_closed_pipe_is_no_error_message(run: Run, tmp_path: Path) -> None:
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [*COMMAND, "prepare", "scenes", "--out", "corpus", "--size", "100000"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that runs in the background hands down an ignored SIGINT, which Python would go on ignoring.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".corpus*/images/train/*.jpg")):
         assert time.monotonic() < deadline

@@ -40,6 +40,10 @@ class Parts:
         """Return the parts that there are, by name, in reading order."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    def to_json(self) -> dict[str, float | None]:
+        """Return the parts that every explanation has, None where the method has no such part, and heads left out if there are any."""
+        return {name: value for name, value in asdict(self).items() if name != "other_heads" or value is not None}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:

@@ -11,7 +11,6 @@ import tempfile
 import uuid
 import webbrowser
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +55,8 @@ def _describe_word(explanation: Explanation, word: int) -> JsonObject:
         "id": int(explanation.token_ids[word]),
         "logit": float(explanation.logits[word]),
         "probability": float(explanation.probability[word]),
-        "relevance": asdict(explanation.totals(word)),
-        "share": asdict(explanation.shares(word)),
+        "relevance": explanation.totals(word).to_json(),
+        "share": explanation.shares(word).to_json(),
     }
 
 
@@ -145,7 +144,7 @@ def read_folder(folder: Path) -> Explanation:
 
 def _fields(arrays: dict[str, NDArray[Any]], described: JsonObject) -> dict[str, Any]:
     """Bring together what the two files hold; what is kept lives in the JSON file, per word."""
-    kept = {part: [word["relevance"][part] for word in described["words"]] for part in KEPT}
+    kept = {part: [word["relevance"].get(part) for word in described["words"]] for part in KEPT}
     return {
         **{name: arrays[name] for name in _ALWAYS},
         **{name: arrays[name] for name in _OPTIONAL if name in arrays},

@@ -23,6 +23,7 @@ SHORTER = {
     "--size 5000": "--size 40",
     "capxai train": "capxai train --set encoder_epochs=1 --set decoder_epochs=1 --set hidden_size=16 --set embedding_size=16",
     "--pictures 200": "--pictures 3",
+    "--repeat 3": "--repeat 1 --size small",
 }
 
 

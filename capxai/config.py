@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
+from capxai import __version__
 from capxai.errors import ConfigError
 from capxai.types import JsonObject
 
@@ -97,7 +98,9 @@ def run_record(config: Config, **details: object) -> JsonObject:
 
 
 def _version(package: str) -> str | None:
-    """Look up an installed version without importing the package (torch takes seconds)."""
+    """Look up a version without importing the package (torch takes seconds); our own also where it runs from a checkout."""
+    if package == "capxai":
+        return __version__
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

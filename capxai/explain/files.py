@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from capxai import __version__
 from capxai.errors import CapxaiError
 from capxai.explain.colors import Scale
 from capxai.explain.explanation import KEPT, Explanation
@@ -35,7 +35,7 @@ def describe(explanation: Explanation, scale: Scale = "caption") -> JsonObject:
     """Return what ``explanation.json`` holds (schema version 1); every number is finite, a missing one is None."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "capxai_version": _version(),
+        "capxai_version": __version__,
         "caption": explanation.caption,
         "method": explanation.method,
         "model": explanation.model,
@@ -107,13 +107,6 @@ def _move(partial: Path, folder: Path) -> None:
         return
     for name in FILES:
         os.replace(partial / name, folder / name)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("capxai")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def read_folder(folder: Path) -> Explanation:

@@ -274,7 +274,7 @@ def _refuse_misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], 
     ]
     groups = {
         "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
+        "unexpected": sorted(name for name in found if name not in expected),
         "of another shape or type": misfits,
     }
     if problems := [f"{len(names)} {label}: {_first(names)}" for label, names in groups.items() if names]:

@@ -264,7 +264,6 @@ def _abilities(probes: Mapping[str, JsonObject], checks: tuple[Check, ...]) -> t
         _ability("train on the built-in corpus", state["torch"], state["pycocotools"], state["free disk"]),
         _ability("VGG16 and ResNet encoders", state["torch"], state["torchvision"]),
         _ability("ImageNet weights without internet", state["ImageNet weights"]),
-        _ability("caption metrics that need Java", state["pycocoevalcap"], state["Java"]),
     )
 
 

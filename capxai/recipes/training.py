@@ -49,7 +49,8 @@ OTHER_IMAGE_SIZE = 224
 EVALUATION_BATCH = 128
 DOMAIN_NOTE = (
     "This model was trained on the synthetic pictures of the built-in corpus 'scenes' alone: flat drawings of 17 kinds of objects. "
-    "What it says about a photograph means nothing; for photographs train or import a model of photographs."
+    "What it says about a photograph means nothing; for photographs import a published checkpoint (capxai import-checkpoint) and "
+    "pass its folder with --model."
 )
 
 

@@ -180,3 +180,15 @@ def test_what_cannot_be_built_is_said() -> None:
         register_decoder("mh-fc", AdaLSTMDecoder)
     with pytest.raises(ModelError, match="has no encoder"):
         model.features(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_reading_all_words_first_gives_the_logits_of_unrolling(decoder: str) -> None:
+    model = small_model(decoder).eval()
+    generator = torch.Generator().manual_seed(1)
+    words = torch.randint(model.specification.vocabulary_size, (3, 5), generator=generator)
+    memory, vectors = model.remember(features(count=3)), model.embed(words)
+    unrolled = torch.stack([step.logits for step in model.unroll(memory, lambda t, _: vectors[:, t], 5)], dim=1)
+    inputs = model.read(memory, vectors)
+    assert inputs.context.shape == inputs.hidden.shape == (3, 5, model.specification.hidden_size)
+    torch.testing.assert_close(model.speak(inputs), unrolled, rtol=1e-6, atol=1e-6)

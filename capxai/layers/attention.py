@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from capxai.layers.dropout import Dropout
 from capxai.layers.structure import Gate
 
 
@@ -81,7 +82,7 @@ class MultiHeadWeights(nn.Module):
         super().__init__()
         self.heads = heads
         self.query_projection = nn.Linear(hidden_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def split(self, vectors: Tensor) -> Tensor:
         """Cut (B, K, H) into heads: (B, N, K, H / N)."""

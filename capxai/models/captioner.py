@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from capxai.data.vocabulary import Vocabulary
 from capxai.models.decoders.base import Decoder
 from capxai.models.encoders.base import Encoder
 from capxai.models.specification import Specification
-from capxai.models.state import Memory, State, Step
+from capxai.models.state import Glance, HeadInputs, Memory, State, Step
 from capxai.types import ImageArray
 
 Feed = Callable[[int, Tensor | None], Tensor]
@@ -25,8 +25,9 @@ Feed = Callable[[int, Tensor | None], Tensor]
 class Captioner(nn.Module):
     """A captioning model with attention.
 
-    Teacher forcing, scheduled sampling and greedy decoding are three feeds of `unroll`; beam search calls `step`; an explanation
-    unrolls a given caption with its word vectors as leaves. There is no second way through the model.
+    Scheduled sampling and greedy decoding are feeds of `unroll`; teacher forcing is `read`, which leaves the word head to one `speak` for
+    all steps; beam search calls `step`; an explanation unrolls a given caption with its word vectors as leaves. There is no second way
+    through the model.
 
     Attributes:
         encoder: Picture to feature map, or `None` for a model of stored features.
@@ -110,18 +111,49 @@ class Captioner(nn.Module):
             word_vector: (B, E) embedding of the input word.
             state: The state so far.
         """
-        return self.decoder.step(memory, word_vector, state)
+        glance = self.decoder.advance(memory, word_vector, state)
+        return Step(**vars(glance), logits=self.speak(glance.head_inputs))
+
+    def speak(self, inputs: HeadInputs) -> Tensor:
+        """Map what the word head sees, of one step (B, H) or of all (B, T, H), to logits with V in the place of H."""
+        return self.decoder.speak(inputs)
 
     def unroll(self, memory: Memory, feed: Feed, length: int) -> list[Step]:
-        """Run ``length`` steps, asking ``feed`` for the input of each. The only time loop of the package."""
-        state = self.start(memory)
+        """Run ``length`` steps, asking ``feed`` for the input of each."""
         steps: list[Step] = []
-        last_logits: Tensor | None = None
-        for t in range(length):
-            step = self.step(memory, feed(t, last_logits), state)
+
+        def next_input(t: int) -> Tensor:
+            return feed(t, steps[-1].logits if steps else None)
+
+        for glance in self._walk(memory, next_input, length):
+            step = Step(**vars(glance), logits=self.speak(glance.head_inputs))
             steps.append(step)
-            state, last_logits = step.state, step.logits
         return steps
+
+    def read(self, memory: Memory, word_vectors: Tensor) -> HeadInputs:
+        """Read given words and stop before the word head, so that all steps can share one vocabulary projection.
+
+        ``speak(read(memory, embed(words)))`` equals the stacked logits of `unroll` on the same words.
+
+        Args:
+            memory: From `encode` or `remember`, batch B.
+            word_vectors: (B, T, E), the inputs of all steps.
+
+        Returns:
+            What the word head sees at every step, (B, T, H) each.
+        """
+        glances = self._walk(memory, lambda t: word_vectors[:, t], word_vectors.shape[1])
+        inputs = [glance.head_inputs for glance in glances]
+        context = torch.stack([found.context for found in inputs], dim=1)
+        return HeadInputs(context, torch.stack([found.hidden for found in inputs], dim=1))
+
+    def _walk(self, memory: Memory, next_input: Callable[[int], Tensor], length: int) -> Iterator[Glance]:
+        """Advance ``length`` times from the start. The only time loop of the package; each input is asked for when it is needed."""
+        state = self.start(memory)
+        for t in range(length):
+            glance = self.decoder.advance(memory, next_input(t), state)
+            yield glance
+            state = glance.state
 
     def caption(self, image: str | Path | ImageArray, beam: int = 3) -> str:
         """Caption one picture by beam search, in evaluation mode whatever the mode was.

@@ -53,26 +53,35 @@ class State:
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """The two summands that the word head adds and maps to the vocabulary: (B, H) each."""
+    """The two summands that the word head adds and maps to the vocabulary: (B, H) each, or (B, T, H) for all steps at once."""
 
     context: Tensor
     hidden: Tensor
 
 
 @dataclass(frozen=True)
-class Step:
-    """One time step.
+class Glance:
+    """One time step up to the word head: the model has looked, and has not spoken yet.
 
     Attributes:
-        logits: (B, V).
         state: The state after the step.
         attention: (B, K) or (B, N, K), sums to 1 over regions.
         sentinel: (B,) weight of the sentinel (1 - weight of the picture) in [0, 1], or None where the model has none.
-        head_inputs: What the word head saw.
+        head_inputs: What the word head will see.
     """
 
-    logits: Tensor
     state: State
     attention: Tensor
     sentinel: Tensor | None
     head_inputs: HeadInputs
+
+
+@dataclass(frozen=True)
+class Step(Glance):
+    """One whole time step.
+
+    Attributes:
+        logits: (B, V).
+    """
+
+    logits: Tensor

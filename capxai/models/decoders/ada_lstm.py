@@ -11,7 +11,7 @@ from capxai.layers.projection import GlobalProjection, RegionProjection
 from capxai.layers.structure import Add, Gate, WeightedSum
 from capxai.models.decoders.base import Decoder
 from capxai.models.specification import Specification
-from capxai.models.state import Memory, State, Step
+from capxai.models.state import Glance, HeadInputs, Memory, State
 
 
 class SentinelMixture(nn.Module):
@@ -66,12 +66,11 @@ class AdaptiveDecoder(Decoder):
         context = self.weighted_sum(alpha, memory.values)
         return self.mixture(beta, sentinel, context), alpha, beta, (hidden, cell)
 
-    def step(self, memory: Memory, word_vector: Tensor, state: State) -> Step:
-        """Advance by one word: word_vector (B, E)."""
+    def advance(self, memory: Memory, word_vector: Tensor, state: State) -> Glance:
+        """Advance by one word up to the word head: word_vector (B, E)."""
         x = torch.cat([word_vector, memory.summary], dim=1)
         mixed, alpha, beta, (hidden, cell) = self.attend(memory, x, state)
-        logits, inputs = self.finish(mixed, hidden)
-        return Step(logits, State((hidden,), (cell,)), alpha, beta.squeeze(1), inputs)
+        return Glance(State((hidden,), (cell,)), alpha, beta.squeeze(1), HeadInputs(mixed, hidden))
 
 
 class AdaLSTMDecoder(AdaptiveDecoder):
@@ -91,10 +90,10 @@ class AdaLSTMDecoder(AdaptiveDecoder):
         """Return the width of x1 = [h2_prev; g; Emb(word)]."""
         return specification.hidden_size + 2 * specification.embedding_size
 
-    def step(self, memory: Memory, word_vector: Tensor, state: State) -> Step:
-        """Advance by one word: word_vector (B, E)."""
+    def advance(self, memory: Memory, word_vector: Tensor, state: State) -> Glance:
+        """Advance by one word up to the word head: word_vector (B, E)."""
         x = torch.cat([state.hidden[1], memory.summary, word_vector], dim=1)
         mixed, alpha, beta, (hidden1, cell1) = self.attend(memory, x, state)
         hidden2, cell2 = self.language_lstm(torch.cat([mixed, hidden1], dim=1), (state.hidden[1], state.cell[1]))
-        logits, inputs = self.finish(mixed, hidden2)
-        return Step(logits, State((hidden1, hidden2), (cell1, cell2)), alpha, beta.squeeze(1), inputs)
+        state = State((hidden1, hidden2), (cell1, cell2))
+        return Glance(state, alpha, beta.squeeze(1), HeadInputs(mixed, hidden2))

@@ -7,22 +7,23 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from capxai.layers.dropout import Dropout
 from capxai.layers.structure import Add
 from capxai.models.specification import Specification
-from capxai.models.state import HeadInputs, Memory, State, Step
+from capxai.models.state import Glance, HeadInputs, Memory, State
 
 
 class WordHead(nn.Module):
-    """logits = fc(dropout(context + hidden)); ``forward`` takes two (B, H) summands and returns (B, V)."""
+    """logits = fc(dropout(context + hidden)); ``forward`` takes two (..., H) summands and returns (..., V)."""
 
     def __init__(self, hidden_size: int, vocabulary_size: int, dropout: float) -> None:
         super().__init__()
         self.add = Add()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.fc = nn.Linear(hidden_size, vocabulary_size)
 
     def forward(self, context: Tensor, hidden: Tensor) -> Tensor:
-        """Return the logits (B, V)."""
+        """Return the logits (..., V)."""
         logits: Tensor = self.fc(self.dropout(self.add(context, hidden)))
         return logits
 
@@ -50,17 +51,18 @@ class Decoder(nn.Module):
         """Prepare what every step reads from the picture: features (B, K, C)."""
 
     @abstractmethod
-    def step(self, memory: Memory, word_vector: Tensor, state: State) -> Step:
-        """Advance by one word: word_vector (B, E)."""
+    def advance(self, memory: Memory, word_vector: Tensor, state: State) -> Glance:
+        """Advance by one word up to the word head: word_vector (B, E)."""
 
     def start(self, memory: Memory) -> State:
         """Return the all-zero state."""
         zeros = memory.features.new_zeros(memory.features.shape[0], self.hidden_size)
         return State((zeros,) * self.lstm_count, (zeros,) * self.lstm_count)
 
-    def finish(self, context: Tensor, hidden: Tensor) -> tuple[Tensor, HeadInputs]:
-        """Apply the word head and keep its inputs, which fine-tuning reads."""
-        return self.word_head(context, hidden), HeadInputs(context, hidden)
+    def speak(self, inputs: HeadInputs) -> Tensor:
+        """Map what the word head sees to logits, (..., V)."""
+        logits: Tensor = self.word_head(inputs.context, inputs.hidden)
+        return logits
 
 
 def initialize(module: nn.Module, generator: torch.Generator | None = None) -> None:

@@ -11,7 +11,7 @@ from capxai.layers.projection import RegionProjection
 from capxai.layers.structure import Gate, Mean, MergeHeads, WeightedSum
 from capxai.models.decoders.base import Decoder
 from capxai.models.specification import Specification
-from capxai.models.state import Memory, State, Step
+from capxai.models.state import Glance, HeadInputs, Memory, State
 
 
 class MultiHeadDecoder(Decoder):
@@ -41,12 +41,11 @@ class MultiHeadDecoder(Decoder):
         values = self.attention.split(self.value_projection(regions))
         return Memory(features, values, keys, self.mean(regions))
 
-    def step(self, memory: Memory, word_vector: Tensor, state: State) -> Step:
-        """Advance by one word: word_vector (B, E)."""
+    def advance(self, memory: Memory, word_vector: Tensor, state: State) -> Glance:
+        """Advance by one word up to the word head: word_vector (B, E)."""
         x = torch.cat([word_vector, memory.summary], dim=1)
         hidden, cell = self.lstm(x, (state.hidden[0], state.cell[0]))
         weights = self.attention(memory.keys, hidden)
         heads = self.weighted_sum(weights, memory.values)  # (B, N, H / N)
         context = self.gate(torch.sigmoid(self.context_gate(hidden)), self.context_projection(self.merge_heads(heads)))
-        logits, inputs = self.finish(context, hidden)
-        return Step(logits, State((hidden,), (cell,)), weights, None, inputs)
+        return Glance(State((hidden,), (cell,)), weights, None, HeadInputs(context, hidden))

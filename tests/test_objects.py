@@ -1,86 +1,24 @@
-"""The lexicon, object scores and CHAIR, against cases worked out by hand and a slow second computation."""
+"""Object scores and CHAIR, against cases worked out by hand and a slow second computation."""
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from capxai.data.annotations import ObjectAnnotation, Picture
+from capxai.data.corpus import Split
 from capxai.data.scenes import CATEGORIES
 from capxai.errors import ConfigError, CorpusError
-from capxai.evaluate.lexicon import COCO_NAMES, Lexicon, coco_lexicon, plural
+from capxai.evaluate.bootstrap import draws
+from capxai.evaluate.lexicon import Lexicon, coco_lexicon
 from capxai.evaluate.objects import PictureTruth, ground_truth, judge, score_objects
+from capxai.recipes.object_scores import figures, score_captions, split_truths, unmentionable
 
 LEXICON = coco_lexicon()
-
-
-def names(caption: str) -> list[str]:
-    """Return the categories that a caption mentions."""
-    return [mention.category for mention in LEXICON.mentions(caption)]
-
-
-@pytest.mark.parametrize(
-    ("caption", "expected"),
-    [
-        ("a car beside a traffic light", ["car", "traffic light"]),
-        ("Two cars and three TRAFFIC LIGHTS.", ["car", "traffic light"]),
-        ("a light in the traffic", []),
-        ("a racket near a ball", ["tennis racket", "sports ball"]),
-        ("a tennis racket and a tennis ball", ["tennis racket", "sports ball"]),
-        ("knives, mice and pizzas", ["knife", "mouse", "pizza"]),
-        ("a banana next to a banana", ["banana", "banana"]),
-        ("a hot dog", ["hot dog"]),
-        ("a toilet seat near a chair", ["chair"]),
-        ("buses with men and boxes", ["bus", "person"]),
-        ("an orange", ["orange"]),
-        ("a carpet on a cupboard", []),
-        ("", []),
-    ],
-)
-def test_mentions_are_found(caption: str, expected: list[str]) -> None:
-    assert names(caption) == expected
-
-
-def test_a_mention_knows_its_place_and_length() -> None:
-    mentions = LEXICON.mentions("a red car near traffic lights")
-    assert [(mention.position, mention.category, mention.length) for mention in mentions] == [
-        (2, "car", 1),
-        (4, "traffic light", 2),
-    ]
-
-
-def test_every_category_is_found_by_its_name_and_its_plural() -> None:
-    assert len(set(COCO_NAMES)) == 80
-    for category in COCO_NAMES:
-        assert names(f"there is a {category} here") == [category]
-        assert names(f"there are many {plural(category)} here") == [category]
-
-
-def test_what_scenes_calls_its_objects_is_in_the_lexicon() -> None:
-    for category in CATEGORIES:
-        assert names(f"a {category.words}") == [category.name]
-
-
-@pytest.mark.parametrize(
-    ("singular", "expected"),
-    [
-        ("bus", "buses"),
-        ("knife", "knives"),
-        ("man", "men"),
-        ("bench", "benches"),
-        ("baby", "babies"),
-        ("toy", "toys"),
-        ("traffic light", "traffic lights"),
-        ("sheep", "sheep"),
-    ],
-)
-def test_plurals(singular: str, expected: str) -> None:
-    assert plural(singular) == expected
-
-
-def test_a_form_of_two_categories_is_refused() -> None:
-    with pytest.raises(ConfigError, match="gives 'ball.*' to 'sports ball' and to 'toy'"):
-        Lexicon({"sports ball": ("ball",), "toy": ("ball",)})
 
 
 def test_ground_truth_unites_instances_and_references() -> None:
@@ -88,11 +26,44 @@ def test_ground_truth_unites_instances_and_references() -> None:
     assert truth == PictureTruth(7, frozenset({"car", "bird"}))
 
 
+@pytest.mark.parametrize(
+    ("truth", "expected"),
+    [("instances", {"car"}), ("references", {"bird"}), ("both", {"car", "bird"})],
+)
+def test_ground_truth_of_one_source(truth: str, expected: set[str]) -> None:
+    assert ground_truth(7, ["car"], ["a bird"], LEXICON, truth).objects == expected
+
+
+def test_instances_are_put_in_the_categories_of_the_lexicon() -> None:
+    lexicon = Lexicon({"vehicle": ("car", "bus")})
+    assert ground_truth(1, ["car", "bus", "dog"], ["a cat"], lexicon).objects == {"vehicle"}
+
+
 def test_judging_a_caption() -> None:
     picture = judge("a car next to a cup and a cup", PictureTruth(1, frozenset({"car", "boat"})), LEXICON)
     assert picture.mentioned == ("car", "cup", "cup")
     assert picture.hallucinated == ("cup", "cup")
     assert picture.missed == ("boat",)
+
+
+def test_the_report_of_a_picture_says_where_it_hallucinates() -> None:
+    caption = "Two CARS near wine glasses, a cup & the dog's bowl"
+    written = judge(caption, PictureTruth(3, frozenset({"car", "bowl", "boat"})), LEXICON).to_json()
+    assert written == {
+        "image_id": 3,
+        "caption": caption,
+        "objects": ["boat", "bowl", "car"],
+        "words": ["CARS", "wine glasses", "cup", "dog's", "bowl"],
+        "positions": [1, 3, 6, 8, 9],
+        "spans": [[4, 8], [14, 26], [30, 33], [40, 45], [46, 50]],
+        "mentioned": ["car", "wine glass", "cup", "dog", "bowl"],
+        "hallucinated": ["wine glass", "cup", "dog"],
+        "hallucinated_words": ["wine glasses", "cup", "dog's"],
+        "hallucinated_positions": [3, 6, 8],
+        "hallucinated_spans": [[14, 26], [30, 33], [40, 45]],
+        "missed": ["boat"],
+    }
+    assert [caption[start:end] for start, end in written["hallucinated_spans"]] == written["hallucinated_words"]
 
 
 def test_figures_by_hand() -> None:
@@ -114,6 +85,28 @@ def test_figures_by_hand() -> None:
     assert report.categories["cup"].recall == 0
     assert report.categories["car"].pictures == 2
     assert report.categories["car"].mentioned == 3
+    assert (report.categories["car"].mentions, report.categories["car"].hallucinations) == (3, 1)
+    lights = report.categories["traffic light"]
+    assert (lights.pictures, lights.mentioned, lights.mentions, lights.hallucinations) == (1, 2, 3, 2)
+    assert report.counts == {
+        "pictures": 3,
+        "mentions": 6,
+        "hallucinations": 3,
+        "hallucinated_captions": 2,
+        "captions_without_objects": 0,
+    }
+
+
+def test_a_caption_without_objects_counts_as_a_caption() -> None:
+    truths = [PictureTruth(number, frozenset({"car"})) for number in (1, 2)]
+    report = score_objects({1: "the grass", 2: "a cup"}, truths, LEXICON)
+    assert report.values()["chair_i"] == 1
+    assert report.values()["chair_s"] == 0.5
+    assert report.counts["captions_without_objects"] == 1
+    assert report.images[0].to_json()["words"] == []
+    # Half of the draws' pictures are without mentions; a draw of only these has no CHAIRi, and is left out.
+    assert np.isnan(report.resampled(np.array([[2, 0]], dtype=np.int32))["chair_i"]).all()
+    assert report.overall["chair_i"].low == 1
 
 
 def test_a_category_that_is_nowhere_does_not_count_in_the_macro_mean() -> None:
@@ -194,3 +187,130 @@ def test_captions_and_pictures_must_belong_together() -> None:
         score_objects({2: "a car"}, truths, LEXICON)
     with pytest.raises(CorpusError, match="no picture"):
         score_objects({}, [], LEXICON)
+    with pytest.raises(CorpusError, match=r"1 pictures are there twice \[1\]"):
+        score_objects({1: "a car"}, truths * 2, LEXICON)
+
+
+def test_confusions_and_cooccurrences_by_hand() -> None:
+    truths = [
+        PictureTruth(1, frozenset({"fork", "cup"})),
+        PictureTruth(2, frozenset({"fork", "cup"})),
+        PictureTruth(3, frozenset({"fork"})),
+        PictureTruth(4, frozenset({"knife"})),
+    ]
+    captions = {1: "a knife and a cup", 2: "a knife, a knife", 3: "a fork and a knife", 4: "a knife"}
+    report = score_objects(captions, truths, LEXICON)
+    # The knife is hallucinated in 1, 2, 3. The fork is there and left out in 1 and 2, the cup in 2.
+    found = [(pair.hallucinated, pair.other, pair.pictures, pair.share, pair.base_share) for pair in report.confusions]
+    assert found == [("knife", "fork", 2, pytest.approx(2 / 3), 0.5), ("knife", "cup", 1, pytest.approx(1 / 3), 0.25)]
+    # With the hallucinated knife, 1 names the cup that is there, and 3 the fork.
+    found = [(pair.hallucinated, pair.other, pair.pictures, pair.share) for pair in report.cooccurrences]
+    assert found == [("knife", "cup", 1, pytest.approx(1 / 3)), ("knife", "fork", 1, pytest.approx(1 / 3))]
+
+
+def test_confusions_equal_a_count_with_loops() -> None:
+    captions, truths = random_case(9)
+    report = score_objects(captions, truths, LEXICON)
+    slow: dict[tuple[str, str], int] = {}
+    for picture in report.images:
+        for wrong in set(picture.hallucinated):
+            for other in picture.missed:
+                slow[wrong, other] = slow.get((wrong, other), 0) + 1
+    fast = {(pair.hallucinated, pair.other): pair.pictures for pair in report.confusions}
+    assert len(fast) == min(100, len(slow)) and fast.items() <= slow.items()
+    assert sorted(fast.values(), reverse=True) == sorted(slow.values(), reverse=True)[:100]
+    assert [pair.pictures for pair in report.confusions] == sorted(fast.values(), reverse=True)
+
+
+def test_draws_can_be_shared_and_compared() -> None:
+    captions, truths = random_case(5)
+    weights = draws(len(truths), seed=8)
+    report = score_objects(captions, truths, LEXICON, weights=weights)
+    assert report.overall == score_objects(captions, truths, LEXICON, seed=8).overall
+    spread = report.resampled(weights)
+    assert set(spread) == set(report.overall)
+    for name, values in spread.items():
+        assert values.shape == (len(weights),)
+        low, high = np.percentile(values, (2.5, 97.5))
+        assert (report.overall[name].low, report.overall[name].high) == pytest.approx((low, high))
+
+
+def test_a_draw_counts_pictures_as_often_as_its_weights_say() -> None:
+    captions, truths = random_case(6)
+    weights = draws(len(truths), seed=2, number=3)
+    spread = score_objects(captions, truths, LEXICON).resampled(weights)
+    for draw, counts in enumerate(weights.tolist()):
+        repeated = [truth for truth, count in zip(truths, counts, strict=True) for _ in range(count)]
+        again = [PictureTruth(number, truth.objects) for number, truth in enumerate(repeated)]
+        said = {number: captions[truth.image_id] for number, truth in enumerate(repeated)}
+        for name, value in score_objects(said, again, LEXICON).values().items():
+            assert spread[name][draw] == pytest.approx(value, abs=1e-12), name
+
+
+def test_the_report_is_json() -> None:
+    captions, truths = random_case(5)
+    report = score_objects(captions, truths, LEXICON)
+    written = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert set(written) == {"overall", "counts", "categories", "confusions", "cooccurrences", "images"}
+    assert written["overall"]["chair_i"]["value"] == report.overall["chair_i"].value
+    assert set(written["categories"]["car"]) == {
+        *("precision", "recall", "f1", "pictures", "mentioned", "mentions", "hallucinations")
+    }
+    assert set(written["confusions"][0]) == {"hallucinated", "other", "pictures", "share", "base_share"}
+
+
+def a_split(references: dict[int, tuple[str, ...]], objects: dict[int, tuple[str, ...]] | None) -> Split:
+    """Return a split in memory."""
+    categories = {1: "car", 2: "cup"}
+    ids = {name: number for number, name in categories.items()}
+    annotations = {
+        number: tuple(
+            ObjectAnnotation(100 * number + place, number, ids[name], name, (0, 0, 1, 1), None)
+            for place, name in enumerate((objects or {}).get(number, ()))
+        )
+        for number in references
+    }
+    pictures = tuple(Picture(number, Path(f"{number}.png"), 8, 8) for number in references)
+    return Split("test", pictures, references, annotations, categories if objects else {}, objects is not None)
+
+
+def test_a_split_gives_the_truth_that_it_has() -> None:
+    references = {1: ("a car",), 2: ("a bird", "the sky")}
+    full = a_split(references, {1: ("cup",), 2: ()})
+    assert [truth.objects for truth in split_truths(full, LEXICON)] == [{"car", "cup"}, {"bird"}]
+    assert [truth.objects for truth in split_truths(full, LEXICON, "instances")] == [{"cup"}, set()]
+    assert [truth.objects for truth in split_truths(full, LEXICON, "references")] == [{"car"}, {"bird"}]
+    bare = a_split(references, None)
+    assert [truth.objects for truth in split_truths(bare, LEXICON)] == [{"car"}, {"bird"}]
+    silent = a_split({1: (), 2: ()}, {1: ("cup",), 2: ()})
+    assert [truth.objects for truth in split_truths(silent, LEXICON)] == [{"cup"}, set()]
+
+
+def test_captions_of_a_split_are_scored() -> None:
+    split = a_split({1: ("a car",), 2: ("a bird",)}, {1: ("cup",), 2: ()})
+    report = score_captions(["a cup", "a car"], split, LEXICON)
+    assert figures(report) == {
+        "macro_f1": round((0 + 1 + 0) / 3, 4),
+        "chair_i": 0.5,
+        "chair_s": 0.5,
+        "recall": round(1 / 3, 4),
+        "objects_per_caption": 1.0,
+    }
+    assert score_captions(["a cup", "a car"], split, LEXICON, truth="references").values()["chair_i"] == 1
+
+
+def test_a_truth_that_is_not_there_is_refused() -> None:
+    references = {1: ("a car",), 2: ()}
+    with pytest.raises(CorpusError, match="no instance file"):
+        split_truths(a_split(references, None), LEXICON, "both")
+    with pytest.raises(CorpusError, match=r"1 pictures of the split 'test' have no reference \(image ids \[2\]\)"):
+        split_truths(a_split(references, {1: ("car",), 2: ("cup",)}), LEXICON)
+    with pytest.raises(ConfigError, match="Unknown truth 'instance'.*Did you mean 'instances'"):
+        split_truths(a_split(references, {1: ("car",)}), LEXICON, "instance")  # type: ignore[arg-type]
+
+
+def test_a_lexicon_that_does_not_belong_to_the_split_is_refused() -> None:
+    split = a_split({1: ("a car",)}, {1: ("car",)})
+    assert unmentionable(split, Lexicon({"car": ("car",)})) == ("cup",)
+    with pytest.raises(CorpusError, match="knows none of the 2 categories .*--lexicon"):
+        split_truths(split, Lexicon({"dog": ("dog",)}))

@@ -14,7 +14,7 @@ from capxai.cli.reporter import RichReporter, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capxai.recipes.doctor import Check
+    from capxai.recipes.doctor_check import Check
 
 EXAMPLES = ("capxai doctor", "capxai doctor --json > report.json")
 LONGEST_CELL = 90

@@ -13,12 +13,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
+from capxai.recipes.doctor_check import Check, ability
+from capxai.recipes.doctor_java import java_checks, metric_abilities
 from capxai.types import SILENT, JsonObject, Reporter
-
-Status = Literal["ok", "note", "fail"]
-"""``note``: something optional is missing. ``fail``: something capxai needs is."""
 
 PACKAGES = ("numpy", "pillow", "safetensors", "h5py", "pycocotools", "pycocoevalcap", "typer", "rich")
 PROBE_SECONDS = 180.0
@@ -35,23 +33,6 @@ class DoctorConfig:
     """
 
     folder: Path = Path()
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        name: What it is.
-        status: Whether it is well.
-        found: What was found.
-        advice: What to do, empty where nothing is to be done.
-    """
-
-    name: str
-    status: Status
-    found: str
-    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +64,7 @@ def run(config: DoctorConfig, reporter: Reporter = SILENT) -> DoctorReport:
         _torchvision(probes),
         _devices(probes),
         _weights(probes),
-        _java(),
+        *java_checks(),
         _chromium(),
         _disk(config.folder),
         _memory(),
@@ -186,24 +167,6 @@ def _weights(probes: Mapping[str, JsonObject]) -> Check:
     )
 
 
-def _java() -> Check:
-    advice = (
-        "METEOR, SPICE and the tokenizer of the COCO metrics need Java 8 or newer, for instance: "
-        "apt install default-jre-headless"
-    )
-    java = shutil.which("java")
-    if java is None:
-        return Check("Java", "note", "not found", advice)
-    try:
-        done = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Check("Java", "note", f"{java} does not run ({error})", advice)
-    text = (done.stderr or done.stdout).strip().splitlines()
-    if done.returncode != 0 or not text:
-        return Check("Java", "note", f"{java} ended with {done.returncode}", advice)
-    return Check("Java", "ok", text[0])
-
-
 def _chromium() -> Check:
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     driver = shutil.which("chromedriver")
@@ -261,21 +224,8 @@ def _abilities(probes: Mapping[str, JsonObject], checks: tuple[Check, ...]) -> t
         )
     return (
         explain,
-        _ability("train on the built-in corpus", state["torch"], state["pycocotools"], state["free disk"]),
-        _ability("VGG16 and ResNet encoders", state["torch"], state["torchvision"]),
-        _ability("ImageNet weights without internet", state["ImageNet weights"]),
-    )
-
-
-def _ability(name: str, *needed: Check) -> Check:
-    """Combine the checks that something depends on: the worst of them counts."""
-    lacking = [check for check in needed if check.status != "ok"]
-    if not lacking:
-        return Check(name, "ok", "works")
-    status: Status = "fail" if any(check.status == "fail" for check in lacking) else "note"
-    return Check(
-        name,
-        status,
-        "; ".join(f"{check.name}: {check.found}" for check in lacking),
-        "See " + ", ".join(c.name for c in lacking) + ".",
+        ability("train on the built-in corpus", state["torch"], state["pycocotools"], state["free disk"]),
+        ability("VGG16 and ResNet encoders", state["torch"], state["torchvision"]),
+        ability("ImageNet weights without internet", state["ImageNet weights"]),
+        *metric_abilities(state),
     )

@@ -22,7 +22,7 @@ from capxai.data.scenes.contrast import color_distance
 from capxai.data.scenes.layout import MINIMUM_CONTRAST, Layout
 from capxai.data.scenes.picture import LEAST_VISIBLE
 from capxai.errors import CorpusError
-from capxai.types import Advance
+from capxai.types import Advance, Show
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "coco-mini"
 SPLIT_NAMES = ("train", "val", "test", "robust-val", "robust")
@@ -294,6 +294,10 @@ class _InterruptingReporter:
 
         assert total == 10 + 4 * 8
         yield advance
+
+    @contextlib.contextmanager
+    def dashboard(self, title: str) -> Iterator[Show]:
+        raise AssertionError("nothing is trained")
 
 
 def test_interruption_leaves_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from capxai.cli.reporter import RichReporter, standard_error, standard_output
+from capxai.cli.reporter import RichReporter, print_text, speaks, standard_error, standard_output
 
 if TYPE_CHECKING:
     from capxai.recipes.failures import Failure
@@ -24,7 +24,7 @@ PHOTOGRAPHS = (
 
 def print_line(text: str) -> None:
     """Write one line to stdout as it is: no markup, no wrapping, and a tab stays a tab."""
-    typer.echo(printable(text))
+    print_text(printable(text))
 
 
 def printable(text: str) -> str:
@@ -34,6 +34,8 @@ def printable(text: str) -> str:
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
     """Write a table to stdout: the first ``left`` columns to the left, the others to the right."""
+    if not speaks():
+        return
     if title:
         print_line(title)
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(header))

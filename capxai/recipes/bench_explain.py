@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 from capxai.errors import ConfigError
+from capxai.recipes.bench_timing import Measurement, Ratio, clocked, machine, torch_threads
 from capxai.types import SILENT, JsonObject, Reporter
 
 if TYPE_CHECKING:
-    from capxai.recipes.bench_subjects import Subject, Workload
+    from capxai.recipes.bench_subjects import Workload
 
 SCHEMA = 1
 
@@ -57,45 +55,6 @@ class BenchExplainConfig:
         ]
         if problems:
             raise ConfigError("These settings of the benchmark cannot be used:\n  " + "\n  ".join(problems))
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What one subject took.
-
-    Attributes:
-        seconds: Median over the repeats, by the clock on the wall.
-        fastest: The shortest.
-        slowest: The longest.
-        cpu_seconds: Median of the time of all threads together.
-        peak_gib: Highest resident memory above the loaded model, GiB; None where it was not measured.
-    """
-
-    seconds: float
-    fastest: float
-    slowest: float
-    cpu_seconds: float
-    peak_gib: float | None
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times as long one subject takes as another.
-
-    Attributes:
-        seconds: By their medians.
-        fastest: By their fastest runs, which other processes disturb least.
-        cpu_seconds: By the time of all threads together; threads that wait for a busy processor inflate it.
-    """
-
-    seconds: float
-    fastest: float
-    cpu_seconds: float
-
-    @classmethod
-    def of(cls, one: Measurement, other: Measurement) -> Ratio:
-        """Divide one subject's times by another's."""
-        return cls(one.seconds / other.seconds, one.fastest / other.fastest, one.cpu_seconds / other.cpu_seconds)
 
 
 @dataclass(frozen=True)
@@ -157,7 +116,7 @@ def run(config: BenchExplainConfig, reporter: Reporter = SILENT) -> BenchExplain
     notes = _notes(config)
     for note in notes:
         reporter.note(note)
-    with _threads(config.threads):
+    with torch_threads(config.threads):
         workload = build_workload(size, config.method)
         names = _subjects(config)
         times = _times(workload, names, config.repeat, reporter)
@@ -165,7 +124,7 @@ def run(config: BenchExplainConfig, reporter: Reporter = SILENT) -> BenchExplain
     peaks = _peaks(config, names, reporter)
     if config.growth:
         reporter.note(f"Explaining {config.growth} times in one process ...")
-    subjects = {name: _summarized(times[name], peaks.get(name)) for name in names}
+    subjects = {name: Measurement.of(times[name], peaks.get(name)) for name in names}
     return BenchExplainReport(
         description=(
             f"{size.encoder} at {size.image_size} px, ada-lstm, E = H = {size.units}, V = {size.vocabulary}, random weights"
@@ -208,19 +167,13 @@ def _times(
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with reporter.track("Timing", len(warmed_up) + repeat * len(names)) as advance:
         for name in warmed_up:
-            _time(subjects[name])
+            clocked(subjects[name])
             advance(1)
         for _ in range(repeat):
             for name in names:
-                times[name].append(_time(subjects[name]))
+                times[name].append(clocked(subjects[name]))
                 advance(1)
     return times
-
-
-def _time(subject: Subject) -> tuple[float, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    subject()
-    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def _peaks(config: BenchExplainConfig, names: Sequence[str], reporter: Reporter) -> dict[str, float]:
@@ -234,11 +187,6 @@ def _peaks(config: BenchExplainConfig, names: Sequence[str], reporter: Reporter)
             peaks[name] = peak_memory(config.size, config.method, name, config.threads)
             advance(1)
     return peaks
-
-
-def _summarized(times: Sequence[tuple[float, float]], peak_gib: float | None) -> Measurement:
-    wall, cpu = zip(*times, strict=True)
-    return Measurement(statistics.median(wall), min(wall), max(wall), statistics.median(cpu), peak_gib)
 
 
 def _ratios(subjects: dict[str, Measurement]) -> dict[str, Ratio]:
@@ -258,27 +206,8 @@ def _ratios(subjects: dict[str, Measurement]) -> dict[str, Ratio]:
 
 
 def _machine() -> JsonObject:
-    import os
     from importlib import metadata
-
-    import torch
 
     from capxai.recipes.bench_subjects import has_zennit
 
-    return {
-        "cpu_count": os.cpu_count(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "zennit": metadata.version("zennit") if has_zennit() else None,
-    }
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return {**machine(), "zennit": metadata.version("zennit") if has_zennit() else None}

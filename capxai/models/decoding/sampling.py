@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,28 +12,39 @@ from capxai.models.decoding.decoded import Decoded, Hypotheses, log_softmax, not
 from capxai.models.decoding.options import DecodingOptions
 from capxai.models.state import Memory
 
+Draw = Callable[[int, Tensor], Tensor]
+"""``draw(t, probabilities) -> words``: chooses the words of step t, (B, 1) int64, by their probabilities (B, V)."""
 
-def sample(model: Captioner, memory: Memory, options: DecodingOptions) -> list[Decoded]:
+
+def sample(model: Captioner, memory: Memory, options: DecodingOptions, draw: Draw | None = None) -> list[Decoded]:
     """Draw one caption for every picture; see `capxai.models.decoding.decode`.
 
     The same seed draws the same captions for the same batch on the same kind of device.
+
+    Args:
+        model: The captioner.
+        memory: From `Captioner.encode` or `Captioner.remember`, batch B.
+        options: How to draw.
+        draw: Chooses the words in place of a generator with the seed of the options.
 
     Raises:
         ModelError: The logits are not numbers.
     """
     batch, device, vocabulary = memory.features.shape[0], memory.features.device, model.vocabulary
-    generator = torch.Generator(device).manual_seed(options.seed)
+    if draw is None:
+        generator = torch.Generator(device).manual_seed(options.seed)
+        draw = lambda _, probabilities: torch.multinomial(probabilities, 1, generator=generator)  # noqa: E731
     state = model.start(memory)
     words = torch.full((batch, 1), vocabulary.start, device=device)
     prohibited = prohibition(vocabulary, memory.features)
     total = memory.features.new_zeros(batch, 1, dtype=torch.promote_types(memory.features.dtype, torch.float32))
     hypotheses, itself = Hypotheses.start(total), torch.zeros_like(words)
-    for _ in range(options.maximum_length):
+    for t in range(options.maximum_length):
         step = model.step(memory, model.embed(words.squeeze(1)), state)
         log_probabilities = log_softmax(step.logits) + prohibited
         if bool(torch.isnan(log_probabilities).any()):
             raise not_numbers()
-        drawn = torch.multinomial(draw_probabilities(log_probabilities, options), 1, generator=generator)
+        drawn = draw(t, draw_probabilities(log_probabilities, options))
         words = drawn.masked_fill(hypotheses.finished, vocabulary.pad)
         chosen = log_probabilities.gather(1, drawn).masked_fill(hypotheses.finished, 0)
         hypotheses = hypotheses.extend(itself, words, chosen, vocabulary.end)
@@ -56,6 +69,8 @@ def draw_probabilities(log_probabilities: Tensor, options: DecodingOptions) -> T
     """
     # Below 1e-30 only the best word is left anyway, and float32 cannot invert much less.
     scaled = log_probabilities / max(options.temperature, 1e-30)
+    if options.top_k is None and options.top_p is None:
+        return torch.softmax(scaled, dim=1)
     ordered, words = torch.softmax(scaled, dim=1).sort(dim=1, descending=True, stable=True)
     if options.top_k is not None:
         ordered[:, options.top_k :] = 0

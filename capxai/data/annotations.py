@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from capxai.errors import CorpusError
 Json = Mapping[str, Any]
 BoundingBox = tuple[float, float, float, float]
 _NAMED_AT_MOST = 3
+_REMEDY = "Write the corpus again with 'capxai prepare', or copy the file again from where it came."
 
 
 @dataclass(frozen=True)
@@ -84,40 +86,69 @@ class Problems:
         raise CorpusError(f"'{self._path}' has {'; '.join(kinds)}. Expected {expected}. {remedy}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, sha256: str | None = None) -> dict[str, Any]:
     """Read a JSON file whose top level is an object.
 
+    Args:
+        path: The file.
+        sha256: The hash that it should have, or None where none is known.
+
     Raises:
-        CorpusError: The file is missing, unreadable, cut off or something else.
+        CorpusError: The file is missing, unreadable, cut off, changed or something else.
     """
-    remedy = "Write the corpus again with 'capxai prepare', or copy the file again from where it came."
     try:
-        content = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        _compare("" if sha256 is None else hashlib.sha256(data).hexdigest(), path, sha256)
+        content = json.loads(data)
     except OSError as error:
         raise CorpusError(
-            f"'{path}' cannot be read ({error.strerror}). Expected a JSON file that the corpus names. {remedy}"
+            f"'{path}' cannot be read ({error.strerror}). Expected a JSON file that the corpus names. {_REMEDY}"
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorpusError(
-            f"'{path}' is not complete JSON ({error}). Expected a whole annotation file. {remedy}"
+            f"'{path}' is not complete JSON ({error}). Expected a whole annotation file. {_REMEDY}"
         ) from error
     if not isinstance(content, dict):
-        raise CorpusError(f"'{path}' holds a JSON {type(content).__name__}. Expected an object. {remedy}")
+        raise CorpusError(f"'{path}' holds a JSON {type(content).__name__}. Expected an object. {_REMEDY}")
     return content
+
+
+def check_file(path: Path, sha256: str | None) -> None:
+    """See that a file is what it was when its hash was taken; None stands for an unknown hash.
+
+    Raises:
+        CorpusError: It is not, or it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CorpusError(
+            f"'{path}' cannot be read ({error.strerror}). Expected a file that the corpus names. {_REMEDY}"
+        ) from error
+    _compare(found, path, sha256)
+
+
+def _compare(found: str, path: Path, sha256: str | None) -> None:
+    if sha256 is not None and found != sha256:
+        raise CorpusError(
+            f"'{path}' is torn or was changed: its SHA-256 is not the one in the manifest. Expected it as 'capxai prepare' wrote "
+            "it, since other files of the corpus follow from it. Make the corpus again, from changed source files if need be."
+        )
 
 
 def read_pictures(content: Json, folder: Path, problems: Problems) -> tuple[Picture, ...]:
     """Read the table ``images`` and see that each file is in ``folder``."""
     pictures: dict[int, Picture] = {}
-    present = _Listing()
+    present = FolderListing()
     for entry in _table(content, "images", problems):
         number, name = entry.get("id"), entry.get("file_name")
         width, height = entry.get("width"), entry.get("height")
-        if not _is_whole(number):
+        if not is_whole(number):
             problems.add("pictures without a whole id", repr(number))
         elif not isinstance(name, str) or not name:
             problems.add("pictures without a file name", f"image id {number}")
-        elif not (_is_whole(width) and _is_whole(height) and width > 0 and height > 0):
+        elif not (is_whole(width) and is_whole(height) and width > 0 and height > 0):
             problems.add("pictures without a width and height", f"image id {number}")
         elif number in pictures:
             problems.add("image ids that occur twice", number)
@@ -147,7 +178,7 @@ def read_categories(content: Json, problems: Problems) -> dict[int, str]:
     categories: dict[int, str] = {}
     for entry in _table(content, "categories", problems):
         number, name = entry.get("id"), entry.get("name")
-        if not _is_whole(number) or not isinstance(name, str) or not name:
+        if not is_whole(number) or not isinstance(name, str) or not name:
             problems.add("categories without a whole id and a name", f"{number!r}: {name!r}")
         elif number in categories:
             problems.add("category ids that occur twice", number)
@@ -164,8 +195,8 @@ def read_objects(
     seen: set[int] = set()
     for entry in _table(content, "annotations", problems):
         number, picture, category = entry.get("id"), entry.get("image_id"), entry.get("category_id")
-        box = _box(entry.get("bbox"))
-        if not _is_whole(number):
+        box = read_box(entry.get("bbox"))
+        if not is_whole(number):
             problems.add("objects without a whole id", repr(number))
         elif number in seen:
             problems.add("object ids that occur twice", number)
@@ -190,7 +221,7 @@ def read_objects(
     return {number: tuple(found) for number, found in objects.items()}
 
 
-class _Listing:
+class FolderListing:
     """Tells which files exist, with one look into each folder (asking for 100,000 files is slow on network disks)."""
 
     def __init__(self) -> None:
@@ -219,15 +250,22 @@ def _table(content: Json, key: str, problems: Problems) -> Iterator[Json]:
             problems.add(f"entries of '{key}' that are no objects", f"entry {place}")
 
 
-def _is_whole(value: object) -> TypeGuard[int]:
+def is_whole(value: object) -> TypeGuard[int]:
+    """Tell whether a value is a whole number (true and false are none)."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_id(value: object) -> TypeGuard[int]:
+    """Tell whether a value is a whole number that fits into 64 bits."""
+    return is_whole(value) and -(2**63) <= value < 2**63
+
+
 def _is_known(value: object, known: Collection[int]) -> TypeGuard[int]:
-    return _is_whole(value) and value in known
+    return is_whole(value) and value in known
 
 
-def _box(value: object) -> BoundingBox | None:
+def read_box(value: object) -> BoundingBox | None:
+    """Read left, top, width and height; None if they are not four finite numbers."""
     if not isinstance(value, list) or len(value) != 4:
         return None
     if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in value):

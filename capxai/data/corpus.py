@@ -14,13 +14,17 @@ from capxai.data.annotations import (
     ObjectAnnotation,
     Picture,
     Problems,
+    check_file,
     read_captions,
     read_categories,
     read_json,
     read_objects,
     read_pictures,
 )
+from capxai.data.encoded import EncodedCaptions
+from capxai.data.later import ReadLater
 from capxai.data.masks import decode_mask
+from capxai.data.vocabulary import Vocabulary
 from capxai.errors import CorpusError, unknown_choice
 from capxai.types import JsonObject
 
@@ -134,20 +138,57 @@ class Corpus:
     def split(self, name: str) -> Split:
         """Read one split.
 
+        Objects are read when they are first asked for if the manifest has the hash of their file and the file has it too:
+        then it is what was checked when the corpus was made. (Those of COCO's training pictures take gigabytes.)
+
         Raises:
             CorpusError: There is no such split, a file of it is missing or torn, or its files contradict each other.
             All problems of one file are in one message.
         """
+        entry = self._entry(name)
+        pictures, captions = self._read_captions(entry)
+        if "instances" not in entry:
+            return Split(name, pictures, captions, {picture.id: () for picture in pictures}, {}, False)
+        if _hash(entry, "instances") is None:
+            return Split(name, pictures, captions, *self._read_instances(entry, pictures), True)
+        check_file(self.folder / entry["instances"], _hash(entry, "instances"))
+        read = _InstancesOnce(self, entry, pictures)
+        return Split(name, pictures, captions, ReadLater(read.objects), ReadLater(read.categories), True)
+
+    def vocabulary(self) -> Vocabulary | None:
+        """Read the words that the captions are encoded with; None for a corpus without a vocabulary.
+
+        Raises:
+            CorpusError: The file is missing or torn.
+            VocabularyError: It holds no usable vocabulary.
+        """
+        entry = self.manifest.get("vocabulary")
+        if not isinstance(entry, dict):
+            return None
+        return Vocabulary.from_json(read_json(self.folder / str(entry.get("file")), entry.get("sha256")))
+
+    def encoded(self, name: str) -> EncodedCaptions | None:
+        """Read the captions of one split as ids of `vocabulary`; None for a split without encoded captions.
+
+        Raises:
+            CorpusError: There is no such split, or the file is missing or torn.
+        """
+        entry = self._entry(name)
+        if not isinstance(entry.get("encoded"), str):
+            return None
+        path = self.folder / entry["encoded"]
+        check_file(path, _hash(entry, "encoded"))
+        return EncodedCaptions.load(path)
+
+    def _entry(self, name: str) -> Json:
         if name not in self.splits:
             raise CorpusError(f"{unknown_choice('split', name, self.splits)} (Corpus '{self.folder}'.)")
-        entry = self.manifest["splits"][name]
-        pictures, captions = self._read_captions(entry)
-        objects, categories = self._read_instances(entry, pictures)
-        return Split(name, pictures, captions, objects, categories, "instances" in entry)
+        entry: Json = self.manifest["splits"][name]
+        return entry
 
     def _read_captions(self, entry: Json) -> tuple[tuple[Picture, ...], dict[int, tuple[str, ...]]]:
         path = self.folder / entry["captions"]
-        content, problems = read_json(path), Problems(path)
+        content, problems = read_json(path, _hash(entry, "captions")), Problems(path)
         pictures = read_pictures(content, self.folder / entry["images"], problems)
         captions = read_captions(content, {picture.id for picture in pictures}, problems)
         _check_count(entry, "pictures", len(pictures), problems)
@@ -158,15 +199,38 @@ class Corpus:
     def _read_instances(
         self, entry: Json, pictures: tuple[Picture, ...]
     ) -> tuple[dict[int, tuple[ObjectAnnotation, ...]], dict[int, str]]:
-        if "instances" not in entry:
-            return {picture.id: () for picture in pictures}, {}
         path = self.folder / entry["instances"]
-        content, problems = read_json(path), Problems(path)
+        content, problems = read_json(path, _hash(entry, "instances")), Problems(path)
         categories = read_categories(content, problems)
         objects = read_objects(content, [picture.id for picture in pictures], categories, problems)
         _check_count(entry, "objects", sum(map(len, objects.values())), problems)
         problems.raise_if_any("a COCO instance file for the pictures of its caption file", _REMEDY)
         return objects, categories
+
+
+@dataclass
+class _InstancesOnce:
+    """The objects and the categories of one split, from one reading of their file."""
+
+    corpus: Corpus
+    entry: Json
+    pictures: tuple[Picture, ...]
+    _found: tuple[Mapping[int, tuple[ObjectAnnotation, ...]], Mapping[int, str]] | None = None
+
+    def _read(self) -> tuple[Mapping[int, tuple[ObjectAnnotation, ...]], Mapping[int, str]]:
+        if self._found is None:
+            self._found = self.corpus._read_instances(self.entry, self.pictures)
+        return self._found
+
+    def objects(self) -> Mapping[int, tuple[ObjectAnnotation, ...]]:
+        return self._read()[0]
+
+    def categories(self) -> Mapping[int, str]:
+        return self._read()[1]
+
+    def __getstate__(self) -> JsonObject:
+        """Leave what was read behind: another process reads for itself."""
+        return {**self.__dict__, "_found": None}
 
 
 def _check_splits(splits: object, problems: Problems) -> None:
@@ -180,6 +244,12 @@ def _check_splits(splits: object, problems: Problems) -> None:
         for key in ("images", "captions", "instances"):
             if not isinstance(entry.get(key), str) and (key in entry or key != "instances"):
                 problems.add(f"splits without a path for '{key}'", name)
+
+
+def _hash(entry: Json, key: str) -> str | None:
+    """Return the hash that the manifest has for a file of a split, if it has one."""
+    hashes = entry.get("sha256")
+    return hashes.get(key) if isinstance(hashes, dict) else None
 
 
 def _check_count(entry: Json, key: str, found: int, problems: Problems) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,14 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from capxai.data.corpus import MANIFEST, SCHEMA
+from capxai.data.new_corpus import new_corpus
 from capxai.data.scenes.backgrounds import REFERENCE_SIZE
 from capxai.data.scenes.categories import BY_NAME, CATEGORIES, P_BIAS, P_HAZE, PAIRS, SPLITS
 from capxai.data.scenes.picture import PlacedObject, Scene, render_picture
 from capxai.errors import CorpusError
 from capxai.types import SILENT, Advance, JsonObject, Reporter
 
-MANIFEST = "corpus.json"
-SCHEMA = 1
 DEFAULT_SIZE = 5000
 SMALLEST_SPLIT = 8
 IDS_PER_SPLIT = 1_000_000
@@ -118,31 +116,6 @@ def _write_split(folder: Path, split: str, count: int, seed: int, advance: Advan
     }
 
 
-def _refuse_occupied(out: Path, force: bool) -> None:
-    if not os.path.lexists(out):
-        return
-    if not force:
-        raise CorpusError(
-            f"{out} exists already; a corpus is written to a new folder. "
-            "Choose another --out, or replace it with --force."
-        )
-    # --force must not delete what was never a corpus.
-    if not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).is_file()):
-        raise CorpusError(
-            f"{out} is not a corpus folder (it has no {MANIFEST}); --force replaces corpora only. Choose another --out."
-        )
-
-
-def _put_in_place(partial: Path, out: Path) -> None:
-    if not os.path.lexists(out):
-        partial.rename(out)
-        return
-    former = out.with_name(f".{out.name}.{os.getpid()}.former")
-    out.rename(former)
-    partial.rename(out)
-    shutil.rmtree(former)
-
-
 def write_corpus(
     out: Path, size: int = DEFAULT_SIZE, seed: int = 0, force: bool = False, reporter: Reporter = SILENT
 ) -> JsonObject:
@@ -167,12 +140,8 @@ def write_corpus(
     sizes = split_sizes(size)
     if seed < 0:
         raise CorpusError(f"Seed {seed} was given; a seed is 0 or more. Choose another --seed.")
-    out = Path(os.path.abspath(out))
-    _refuse_occupied(out, force)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        (partial / "annotations").mkdir(parents=True)
+    with new_corpus(out, force) as partial:
+        (partial / "annotations").mkdir()
         with reporter.track("Rendering scenes", sum(sizes.values())) as advance:
             splits = {split: _write_split(partial, split, count, seed, advance) for split, count in sizes.items()}
         manifest: JsonObject = {
@@ -187,7 +156,4 @@ def write_corpus(
             "splits": splits,
         }
         _write_json(partial / MANIFEST, manifest, indent=2)
-        _put_in_place(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest

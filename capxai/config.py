@@ -62,8 +62,26 @@ def resolve(config_class: type[ConfigType], file: Path | None, overrides: Sequen
     Raises:
         ConfigError: Anything is wrong; all problems are in one message.
     """
+    return resolve_over(config_class, {}, file, overrides, **given)
+
+
+def resolve_over(
+    config_class: type[ConfigType],
+    saved: Mapping[str, object],
+    file: Path | None,
+    overrides: Sequence[str],
+    /,
+    **given: object,
+) -> ConfigType:
+    """Collect settings as `resolve` does, over those of an earlier run, as `to_json` described them, instead of the defaults.
+
+    Raises:
+        ConfigError: Anything is wrong; all problems are in one message.
+    """
     problems: list[str] = []
-    sources = [] if file is None else [_Source(f"in '{file}'", _read_toml(file, problems))]
+    sources = [_Source("of the run", {key: value for key, value in saved.items() if value is not None})]
+    if file is not None:
+        sources.append(_Source(f"in '{file}'", _read_toml(file, problems)))
     sources.append(_Source("in --set", _read_overrides(overrides, problems), only_text=True))
     sources.append(_Source("as an option", {key: value for key, value in given.items() if value is not None}))
     types_of = _field_types(config_class)

@@ -114,7 +114,7 @@ def test_train_and_eval_on_the_built_in_corpus(run: Run, tmp_path: Path) -> None
     evaluated = run("eval", "--chair", "--set", "size=16", "--out", "scores")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "Model: runs/tiny." in evaluated.stderr
-    assert "chair_i" in evaluated.stdout
+    assert "CHAIRi" in evaluated.stdout
     assert "chair_i" in json.loads((tmp_path / "scores" / "eval.json").read_text())["overall"]
     explained = run("explain", "image.jpg", "--model", "runs/tiny", "--caption", "a car", "--method", "gradient")
     assert explained.returncode == 0, explained.stderr

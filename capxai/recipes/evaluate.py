@@ -1,190 +1,166 @@
-"""Measures what a model's captions name that is there, and what they hallucinate."""
+"""Measures captions, of a model or of a file, against what annotators say and see."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, cast
 
 from capxai.errors import ConfigError
-from capxai.types import SILENT, JsonObject, Reporter
+from capxai.recipes.evaluation_config import FREQUENT, EvaluateConfig
+from capxai.recipes.evaluation_report import EVALUATION_FILE, EvaluateReport
+from capxai.types import SILENT, Reporter
 
 if TYPE_CHECKING:
-    from capxai.data.corpus import Split
-    from capxai.evaluate.objects import ObjectReport
-    from capxai.models.captioner import Captioner
+    from capxai.evaluate.objects import Truth
+    from capxai.recipes.evaluation_compare import Comparison
+    from capxai.recipes.evaluation_scores import Asked, ObjectQuestion, Scores
+    from capxai.recipes.evaluation_subject import Ground, Subject
 
-SCHEMA = 1
-EVALUATION_FILE = "eval.json"
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Settings of ``capxai eval``.
-
-    Attributes:
-        model: Model folder; None takes the newest run under ``runs/``, or else the bundled model.
-        corpus: Corpus folder; None takes the built-in corpus ``scenes``.
-        size: Training pictures of the built-in corpus; the other splits are parts of that.
-        corpus_seed: Seed of the built-in corpus.
-        split: The split to caption.
-        chair: Measure objects: CHAIRi, CHAIRs, precision, recall and F1.
-        beam: Captions kept while searching; 1 is greedy.
-        maximum_length: Longest caption, in words, ``<end>`` counted.
-        batch_size: Pictures captioned at a time.
-        limit: Only the first so many pictures of the split; None for all.
-        seed: Seed of the bootstrap.
-        device: Name of the device.
-        out: Folder for ``eval.json``; None writes nothing.
-    """
-
-    model: Path | None = None
-    corpus: Path | None = None
-    size: int = 5000
-    corpus_seed: int = 0
-    split: str = "test"
-    chair: bool = True
-    beam: int = 3
-    maximum_length: int = 20
-    batch_size: int = 64
-    limit: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    out: Path | None = None
-
-    def __post_init__(self) -> None:
-        """Check all settings and report all problems at once.
-
-        Raises:
-            ConfigError: One or more settings cannot be used.
-        """
-        problems = [
-            f"{name} is {getattr(self, name)}. Expected 1 or more."
-            for name in ("beam", "maximum_length", "batch_size")
-            if getattr(self, name) < 1
-        ]
-        if self.limit is not None and self.limit < 1:
-            problems.append(f"limit is {self.limit}. Expected 1 or more, or none.")
-        if not self.chair:
-            problems.append("No metric was chosen. Expected at least one. Choose --chair.")
-        if problems:
-            raise ConfigError("These settings of the evaluation cannot be used:\n  " + "\n  ".join(problems))
-
-
-@dataclass(frozen=True)
-class EvaluateReport:
-    """What was measured.
-
-    Attributes:
-        model: The model folder, or "bundled model".
-        corpus: Name of the corpus.
-        split: The split.
-        objects: Figures, categories and pictures.
-        provenance: Settings, versions and a hash of the picture list.
-    """
-
-    model: str
-    corpus: str
-    split: str
-    objects: ObjectReport
-    provenance: JsonObject
-
-    def to_json(self) -> JsonObject:
-        """Return the report as JSON: ``overall``, ``categories``, ``images`` and ``provenance``."""
-        head = {"schema": SCHEMA, "model": self.model, "corpus": self.corpus, "split": self.split}
-        return {**head, **self.objects.to_json(), "provenance": self.provenance}
+__all__ = ["EVALUATION_FILE", "EvaluateConfig", "EvaluateReport", "run"]
 
 
 def run(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateReport:
-    """Caption a split of a corpus and measure the objects that the captions name.
+    """Measure captions; under torchrun the processes share the captioning, and the first one measures.
 
     Raises:
         ModelError: The model cannot be loaded, or cannot see pictures.
-        CorpusError: The corpus cannot be read, the split is unknown or has no objects to compare with.
+        CorpusError: Annotations or predictions cannot be read or do not fit each other, the split is unknown, or a picture has nothing to
+            compare its caption with.
         ImageError: A picture cannot be read.
-        DependencyError: The device is not there.
+        DependencyError: The device is not there, or a metric that was asked for by name cannot run.
+        CapxaiError: Outputs are there already, or cannot be written.
     """
-    from capxai.evaluate.lexicon import coco_lexicon
-    from capxai.files import write_json_atomically
-    from capxai.recipes.builtin_corpus import open_corpus
-    from capxai.recipes.object_scores import score_captions
+    from capxai.recipes.evaluation_report import refuse_existing
+    from capxai.recipes.evaluation_subject import captioned_subject, given_subject, open_model, read_ground
 
-    name, model = _load(config, reporter)
-    corpus = open_corpus(config.corpus, config.size, config.corpus_seed, reporter)
-    split = _checked(corpus.split(config.split), config.limit)
-    captions = caption_split(model, split, config, reporter)
-    report = EvaluateReport(
-        name,
-        corpus.name,
-        split.name,
-        score_captions(captions, split, coco_lexicon(), config.seed),
-        _provenance(config, split),
-    )
     if config.out is not None:
-        write_json_atomically(config.out / EVALUATION_FILE, report.to_json())
+        refuse_existing(config.out, config.html, config.force)
+    if config.predictions is not None:
+        _refuse_processes()
+        ground = read_ground(config, reporter)
+        subject = given_subject(config.predictions, ground, reporter)
+        return _measure(config, subject, _asked(config, ground, reporter), reporter)
+    from capxai.recipes.device import choose_device
+    from capxai.train.processes import processes
+
+    with processes(choose_device(config.device)) as group:
+        own = group.reporter(reporter)
+        model = open_model(config, group.device, own)
+        if not group.main:
+            group.barrier()  # one process renders the built-in corpus before the others look for it
+        ground = read_ground(config, own)
+        if group.main:
+            group.barrier()
+        asked = _asked(config, ground, own)  # before captioning: what cannot be measured is refused at once
+        subject = captioned_subject(config, model, ground, group, own)
+        report = group.broadcast(_measure(config, subject, asked, reporter) if group.main else None)
+    assert report is not None
     return report
 
 
-def _load(config: EvaluateConfig, reporter: Reporter) -> tuple[str, Captioner]:
-    from capxai.models.folder import load, newest_run
-    from capxai.recipes.device import choose_device
-
-    device = choose_device(config.device)
-    folder = config.model or newest_run()
-    name = "bundled model" if folder is None else str(folder)
-    reporter.note(f"Model: {name}. Device: {device}.")
-    return name, load(folder, device)
-
-
-def _checked(split: Split, limit: int | None) -> Split:
-    from dataclasses import replace
-
-    from capxai.errors import CorpusError
-
-    if not split.has_objects:
-        raise CorpusError(
-            f"The split '{split.name}' has no objects to compare captions with. Expected an instance file. Choose a corpus "
-            "that has one."
+def _refuse_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "Several processes were started for captions from a file. Expected one, since nothing is captioned. Start capxai "
+            "without torchrun."
         )
-    return split if limit is None else replace(split, pictures=split.pictures[:limit])
 
 
-def caption_split(model: Captioner, split: Split, config: EvaluateConfig, reporter: Reporter) -> list[str]:
-    """Caption every picture of a split, in the order of its pictures.
+def _measure(config: EvaluateConfig, subject: Subject, asked: Asked, reporter: Reporter) -> EvaluateReport:
+    """Measure the captions, compare them if that was asked for, and write the files."""
+    from capxai.recipes.evaluation_provenance import provenance
+    from capxai.recipes.evaluation_report import pictures_of, write_report
+    from capxai.recipes.evaluation_scores import score
 
-    Raises:
-        ModelError: The model has no encoder.
-        ImageError: A picture cannot be read.
-    """
-    import numpy as np
-    import torch
-
-    from capxai.data.images import read_image
-    from capxai.models.decoding import DecodingOptions, decode
-
-    options = DecodingOptions(beam=config.beam, maximum_length=config.maximum_length)
-    captions: list[str] = []
-    with reporter.track(f"Captioning {split.name} pictures", len(split.pictures)) as advance, torch.inference_mode():
-        for first in range(0, len(split.pictures), config.batch_size):
-            batch = split.pictures[first : first + config.batch_size]
-            pictures = np.stack([model.preprocessing.resize(read_image(picture.path)) for picture in batch])
-            images = model.preprocessing.normalize(torch.from_numpy(pictures).to(model.device))
-            captions += [
-                model.vocabulary.decode(found.token_ids) for found in decode(model, model.encode(images), options)
-            ]
-            advance(len(batch))
-    return captions
-
-
-def _provenance(config: EvaluateConfig, split: Split) -> JsonObject:
-    from capxai.config import run_record
-
-    return run_record(config, verb="eval", pictures=len(split.pictures), image_list_sha256=_hash_of_ids(split))
+    pictures = subject.ground.pictures
+    scores = score(subject.captions, pictures, asked, reporter)
+    notes = [*_notes(subject), *scores.notes]
+    for note in notes:
+        reporter.warn(note)
+    report = EvaluateReport(
+        model=subject.name,
+        corpus=subject.ground.corpus,
+        split="" if config.files_given else pictures.name,
+        overall=scores.overall(),
+        images=pictures_of(subject.captions, pictures, scores),
+        provenance=provenance(config, subject, scores),
+        objects=scores.objects,
+        frequent=scores.frequent,
+        skipped=scores.skipped,
+        notes=tuple(notes),
+        comparison=_comparison(config, subject, asked, scores, reporter),
+    )
+    if config.out is not None:
+        write_report(
+            report, config.out, {picture.id: picture.path for picture in pictures.pictures} if config.html else None
+        )
+        reporter.note(f"Written: {config.out}.")
+    return report
 
 
-def _hash_of_ids(split: Split) -> str:
-    import hashlib
+def _asked(config: EvaluateConfig, ground: Ground, reporter: Reporter) -> Asked:
+    """Say what to measure, as far as there is something to compare with."""
+    from capxai.errors import CorpusError
+    from capxai.evaluate.bootstrap import draws
+    from capxai.recipes.caption_metrics import MetricOptions
+    from capxai.recipes.evaluation_scores import Asked
+    from capxai.recipes.evaluation_truth import refuse_missing_references
 
-    ids: Sequence[str] = [str(picture.id) for picture in split.pictures]
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    pictures = ground.pictures
+    if not pictures.pictures:
+        raise CorpusError(
+            f"There is no picture of '{pictures.name}' to measure. Expected at least one. Choose another split or image list."
+        )
+    metrics = config.caption_metrics if config.captions is not None or not config.files_given else ()
+    if metrics:
+        refuse_missing_references(pictures, "Complete the caption file, or measure objects alone with --chair.")
+    objects = _object_question(config, ground, reporter)
+    options = MetricOptions(config.tokenizer, config.java_memory, config.java_seconds, config.spice_models)
+    return Asked(metrics, options, objects, draws(len(pictures), config.seed, config.draws))
+
+
+def _object_question(config: EvaluateConfig, ground: Ground, reporter: Reporter) -> ObjectQuestion | None:
+    """Say what to ask about objects; None where nobody asks, or nobody does by name and there is nothing to compare with."""
+    from capxai.evaluate.lexicon import coco_lexicon
+    from capxai.evaluate.lexicon_file import read_lexicon
+    from capxai.recipes.evaluation_scores import ObjectQuestion
+    from capxai.recipes.object_scores import frequent_words, unmentionable
+
+    pictures = ground.pictures
+    if not config.objects_asked:
+        return None
+    lexicon = coco_lexicon() if config.lexicon is None else read_lexicon(config.lexicon)
+    categories = set(pictures.categories.values())
+    if config.chair is None and categories and len(unmentionable(pictures, lexicon)) == len(categories):
+        reporter.note("The lexicon has no word for any category of these pictures: objects are not measured.")
+        return None
+    frequent = None
+    if config.frequent is not None:
+        frequent = frequent_words(FREQUENT[config.frequent], ground.training, lexicon)
+    return ObjectQuestion(lexicon, cast("Truth | None", config.truth), frequent)
+
+
+def _notes(subject: Subject) -> list[str]:
+    empty = [number for number, caption in subject.captions.items() if not caption.strip()]
+    if not empty:
+        return []
+    shown = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
+    return [
+        f"{len(empty):,} captions are empty (image ids {shown}); they count as captions that say nothing. Measuring them again from a "
+        "file needs --allow-empty."
+    ]
+
+
+def _comparison(
+    config: EvaluateConfig, subject: Subject, asked: Asked, scores: Scores, reporter: Reporter
+) -> Comparison | None:
+    """Measure the other system on the same pictures with the same draws."""
+    from capxai.evaluate.predictions import hash_of_captions
+    from capxai.recipes.evaluation_compare import Comparison, compare
+    from capxai.recipes.evaluation_scores import score
+
+    others = subject.ground.others
+    if config.compare is None or others is None:
+        return None
+    other = score(others, subject.ground.pictures, asked, reporter)
+    return Comparison(str(config.compare), hash_of_captions(others), compare(scores.figures, other.figures))

@@ -23,6 +23,7 @@ from capxai.data import block_journal, feature_writer
 from capxai.data.block_journal import BlockJournal, read_journals
 from capxai.data.feature_format import FeatureDescription
 from capxai.data.feature_names import journal_path, journal_paths, part_path, shard_path, weights_path
+from capxai.data.feature_numbers import finite_and_zero_rows, repeated
 from capxai.data.feature_store import FeatureStore
 from capxai.data.feature_verify import WEIGHTS_SOUND, verify_features
 from capxai.data.feature_writer import FeatureWriter
@@ -221,6 +222,24 @@ def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
     with start(tmp_path / "features.h5"), pytest.raises(CorpusError, match="Another process is writing"):
         start(tmp_path / "features.h5")
     start(tmp_path / "features.h5").close()
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4"])
+def test_odd_rows_are_seen(dtype: str) -> None:
+    values = np.ones((7, 3, 5), dtype)
+    values[1, 2, 4], values[2, 0, 0], values[3, 1, 1] = np.inf, -np.inf, np.nan
+    values[4] = 0
+    values[4, 0] = -0.0
+    values[5], values[5, 0, 0] = 0, np.finfo(dtype).smallest_subnormal
+    values[6] = -np.finfo(dtype).max
+    finite, zero = finite_and_zero_rows(values)
+    assert finite.tolist() == [True, False, False, False, True, True, True]
+    assert zero.tolist() == [False, False, False, False, True, False, False]
+
+
+def test_repeated_numbers() -> None:
+    assert repeated(np.array([5])).tolist() == [] == repeated(np.arange(9)).tolist()
+    assert repeated(np.array([4, 1, 4, 3, 1, 4])).tolist() == [1, 4] and repeated(np.array([3, 2, 1])).tolist() == []
 
 
 def test_what_cannot_be_stored(tmp_path: Path) -> None:

@@ -6,12 +6,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from capxai.data.block_journal import BlockJournal
 from capxai.data.disk import flush_folder
 from capxai.data.feature_format import Header, Layout, create_file, read_file
 from capxai.data.feature_names import journal_path, journal_paths, part_path
+from capxai.data.feature_numbers import repeated
 from capxai.errors import CorpusError
 
 
@@ -27,10 +26,9 @@ def check_header(path: Path, header: Header) -> None:
             f"'{path}' would have {len(ids)} pictures, {len(sizes)} sizes and blocks of {header.block}. Expected at least one picture, "
             "a size for each, and blocks of at least 1. Choose other splits or fewer shards."
         )
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) != len(ids):
+    if len(twice := repeated(ids)):
         raise CorpusError(
-            f"Image ids are there more than once: {unique[counts > 1][:5].tolist()}. Expected each once. Mend the corpus."
+            f"Image ids are there more than once: {twice[:5].tolist()}. Expected each once. Mend the corpus."
         )
 
 

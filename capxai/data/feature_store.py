@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from capxai.data.feature_format import FeatureDescription, Header, Layout, read_file
 from capxai.data.feature_names import find_parts, in_order, weights_path
+from capxai.data.feature_numbers import repeated
 from capxai.errors import CorpusError
 
 _NAMED_AT_MOST = 5
@@ -52,7 +53,8 @@ class FeatureStore:
         self.paths = tuple(file.path for file in files)
         self._files = tuple(files)
         self._starts = np.array([file.first for file in files])
-        self._order = np.argsort(self.image_ids, kind="stable")
+        ascending = bool((self.image_ids[1:] > self.image_ids[:-1]).all())  # as extraction writes them
+        self._order = None if ascending else np.argsort(self.image_ids, kind="stable")
         self._descriptors: list[int] = []
         self._open()
 
@@ -141,7 +143,7 @@ class FeatureStore:
         """
         wanted = np.asarray(image_ids, dtype=np.int64).reshape(-1)
         places = np.searchsorted(self.image_ids, wanted, sorter=self._order).clip(max=len(self) - 1)
-        rows: NDArray[np.int64] = self._order[places].astype(np.int64)
+        rows: NDArray[np.int64] = (places if self._order is None else self._order[places]).astype(np.int64)
         absent = wanted[self.image_ids[rows] != wanted]
         if len(absent):
             shown = ", ".join(map(str, absent[:_NAMED_AT_MOST])) + (" ..." if len(absent) > _NAMED_AT_MOST else "")
@@ -229,8 +231,7 @@ def _check_together(paths: Sequence[Path], headers: Sequence[Header]) -> None:
                 f"'{path}' and '{paths[0]}' are not parts of one feature file: {difference}. Expected the same settings. Extract "
                 "one of them again."
             )
-    ids = np.concatenate([header.image_ids for header in headers])
-    if len(np.unique(ids)) != len(ids):
+    if len(repeated(np.concatenate([header.image_ids for header in headers]))):
         raise CorpusError(
             f"'{paths[0]}' has the same picture in two rows. Expected each image id once. Extract the features again."
         )

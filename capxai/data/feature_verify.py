@@ -13,6 +13,7 @@ import numpy as np
 
 from capxai.data.feature_format import Header, Layout, block_bytes, read_file
 from capxai.data.feature_names import find_parts, weights_path
+from capxai.data.feature_numbers import finite_and_zero_rows
 from capxai.data.feature_store import FeatureStore
 from capxai.types import JsonObject
 
@@ -118,11 +119,11 @@ def _check_block(descriptor: int, header: Header, layout: Layout, block: int, fi
     ids = header.image_ids[slice(header.rows(block).start, header.rows(block).stop)]
     features, boxes = block_bytes(descriptor, header, layout, block)
     values = np.frombuffer(features, header.description.numpy_dtype).reshape(len(ids), -1)
-    finite = np.isfinite(values).all(1)
+    finite, zero = finite_and_zero_rows(values)
     if boxes:
-        finite &= np.isfinite(np.frombuffer(boxes, "<f4").reshape(len(ids), -1)).all(1)
+        finite &= finite_and_zero_rows(np.frombuffer(boxes, "<f4").reshape(len(ids), -1))[0]
     findings.not_finite += ids[~finite].tolist()
-    findings.all_zero += ids[~values.any(1)].tolist()
+    findings.all_zero += ids[zero].tolist()
     return zlib.crc32(boxes, zlib.crc32(features))
 
 

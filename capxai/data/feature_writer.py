@@ -17,6 +17,7 @@ from capxai.data.block_journal import BlockJournal, read_journals
 from capxai.data.disk import explained, flush_folder, write_at
 from capxai.data.feature_format import FeatureDescription, Header, Layout, block_bytes
 from capxai.data.feature_names import journal_path, journal_paths, part_path
+from capxai.data.feature_numbers import finite_and_zero_rows
 from capxai.data.feature_part import check_header, find_or_start, join, refuse_existing
 from capxai.errors import CorpusError
 
@@ -191,9 +192,8 @@ class FeatureWriter:
             )
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(values, dtype=dtype or self.header.description.numpy_dtype)
-        bad = [
-            row for row, good in zip(rows, np.isfinite(stored).reshape(len(rows), -1).all(1), strict=True) if not good
-        ]
+        finite, _ = finite_and_zero_rows(stored)
+        bad = [row for row, good in zip(rows, finite, strict=True) if not good]
         if bad:
             largest = np.abs(values[np.isfinite(values)]).max(initial=0)
             raise CorpusError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from torch import nn
 from capxai.data.preprocessing import Preprocessing
 from capxai.data.scenes import write_corpus
 from capxai.data.vocabulary import Vocabulary
-from capxai.errors import ConfigError, CorpusError, ModelError
+from capxai.errors import ConfigError, ModelError
 from capxai.models.build import build_captioner
 from capxai.models.captioner import Captioner
 from capxai.models.decoding import DecodingOptions
@@ -26,18 +28,27 @@ from capxai.models.specification import Specification
 from capxai.recipes import builtin_corpus, evaluate, train
 from capxai.recipes.evaluate import EvaluateConfig
 from capxai.recipes.train import TrainConfig, TrainReport
-from capxai.train.cross_entropy import (
-    CaptionSettings,
-    teacher_forcing,
-    train_captions,
-    validation_loss,
-    word_losses,
-    write_captions,
+from capxai.train.captions import CaptionTask
+from capxai.train.cross_entropy import CrossEntropy, draw_words, scheduled_sampling, teacher_forcing, word_losses
+from capxai.train.examples import (
+    References,
+    batches_of,
+    caption_batch,
+    cell_coverage,
+    encode_references,
+    plan_of_captions,
 )
-from capxai.train.examples import cell_coverage, encode_references, epoch_of_captions
-from capxai.train.localization import CellExamples, LocalizationSettings, augment, cell_loss, train_encoder
-from capxai.train.optimization import DivergedError, Optimization, cosine_with_warm_up
+from capxai.train.localization import CellExamples, CellTask, augment, cell_loss
+from capxai.train.loop import Loop, LoopSettings, Task
+from capxai.train.optimization import DivergedError, Numerics, Optimization
+from capxai.train.processes import Processes
+from capxai.train.schedule import Cosine, Plateau, cosine_with_warm_up
+from capxai.train.sources import FeatureSource, Rows
+from capxai.train.writing import Examiner
 from capxai.types import SILENT
+
+CPU = torch.device("cpu")
+ALONE = Processes(0, 1, CPU)
 
 SENTENCES = ("a red car", "a boat and a bird", "there is a cup near a fork", "a clock")
 VOCABULARY = Vocabulary.build(SENTENCES, 1)
@@ -89,6 +100,7 @@ def tiny_config(corpus: Path, out: Path, **settings: object) -> TrainConfig:
         "decoder_epochs": 2,
         "batch_size": 20,
         "threads": 1,
+        "device": "cpu",
     }
     return TrainConfig(**{**small, **settings})  # type: ignore[arg-type]
 
@@ -104,25 +116,38 @@ def test_coverage_of_cells_by_hand() -> None:
 
 
 def test_references_end_and_are_padded() -> None:
-    tokens = encode_references([["a clock"], ["a red car", "a strange boat"]], VOCABULARY)
-    words = [[[VOCABULARY.words[token] for token in caption] for caption in texts] for texts in tokens.tolist()]
+    references = encode_references([["a clock"], ["a red car", "a strange boat"]], VOCABULARY)
+    assert references.counts.tolist() == [1, 2]
+    assert references.lengths(torch.arange(3)).tolist() == [3, 4, 4]
+    words = [[VOCABULARY.words[token] for token in caption] for caption in references.targets(torch.arange(3)).tolist()]
     assert words == [
-        [["a", "clock", "<end>", "<pad>"], ["a", "clock", "<end>", "<pad>"]],
-        [["a", "red", "car", "<end>"], ["a", "<unk>", "boat", "<end>"]],
+        ["a", "clock", "<end>", "<pad>"],
+        ["a", "red", "car", "<end>"],
+        ["a", "<unk>", "boat", "<end>"],
     ]
+    assert references.targets(torch.tensor([0])).shape == (1, 3)  # cut to the longest of the batch
+
+
+def test_references_of_one_picture_are_drawn_equally_often() -> None:
+    references = encode_references([["a clock"] * 3, ["a red car"] * 2, ["a boat"]], VOCABULARY)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([references.draw(generator) for _ in range(3000)])
+    shares = torch.bincount(drawn.flatten(), minlength=6) / 3000
+    assert shares.tolist() == pytest.approx([1 / 3] * 3 + [1 / 2] * 2 + [1], abs=0.03)
 
 
 def test_an_epoch_shows_every_picture_once_and_shifts_its_words() -> None:
-    tokens = encode_references(
-        [[SENTENCES[number % 4], SENTENCES[(number + 1) % 4]] for number in range(10)], VOCABULARY
-    )
-    batches = list(epoch_of_captions(tokens, VOCABULARY, 3, torch.Generator().manual_seed(0)))
+    texts = [[SENTENCES[number % 4], SENTENCES[(number + 1) % 4]][: 1 + number % 2] for number in range(10)]
+    references = encode_references(texts, VOCABULARY)
+    plan = plan_of_captions(references, 3, torch.Generator().manual_seed(0))
+    assert len(plan) == batches_of(10, 3)
+    batches = [chosen.batch(references, VOCABULARY) for chosen in plan]
     assert sorted(torch.cat([batch.rows for batch in batches]).tolist()) == list(range(10))
     for batch in batches:
         assert (batch.inputs[:, 0] == VOCABULARY.start).all()
         assert torch.equal(batch.inputs[:, 1:], batch.targets[:, :-1])
         for row, target in zip(batch.rows.tolist(), batch.targets.tolist(), strict=True):
-            assert VOCABULARY.decode(target) in (SENTENCES[row % 4], SENTENCES[(row + 1) % 4])
+            assert VOCABULARY.decode(target) in texts[row]
         assert (batch.targets != VOCABULARY.pad).any(0).all()  # no column of padding alone
 
 
@@ -159,11 +184,24 @@ def encoder_losses(seed: int) -> tuple[list[float], dict[str, torch.Tensor]]:
         coverage[number, number % 2, :, half.start // 8 : half.stop // 8] = 255
     torch.manual_seed(0)
     encoder = CompactEncoder()
-    settings = LocalizationSettings(6, 4, 3e-3, seed)
-    examples = CellExamples(images, coverage)
-    losses = [epoch.loss for epoch in train_encoder(encoder, Preprocessing(112), examples, settings, lambda _: None)]
-    assert not encoder.training
-    return losses, encoder.state_dict()
+    task = CellTask(encoder, Preprocessing(112), CellExamples(Rows(images), coverage), 4)
+    loop = make_loop(task, [(task.network.parameters(), 3e-3)], LoopSettings(6, seed, Numerics(CPU)), 12)
+    return losses_of(loop), encoder.state_dict()
+
+
+def make_loop(task: Task, groups: list[tuple[Any, float]], settings: LoopSettings, steps: int) -> Loop:
+    """Return a loop whose learning rate follows a cosine over the steps."""
+    return Loop(task, Optimization(groups, Cosine(steps), settings.numerics), settings, ALONE)
+
+
+def losses_of(loop: Loop) -> list[float]:
+    """Run a loop to its end; return the loss of every epoch."""
+    losses = []
+    for progress in loop.run():
+        if progress.over:
+            losses.append(progress.loss)
+            loop.next_epoch()
+    return losses
 
 
 def test_the_encoder_learns_and_repeats() -> None:
@@ -179,16 +217,105 @@ def test_the_encoder_learns_and_repeats() -> None:
 # --- captions
 
 
-@pytest.mark.parametrize("decoder", ["ada-lstm", "mh-fc", "adaptive"])
-def test_a_handful_of_captions_is_learned_by_heart(decoder: str) -> None:
-    model, features = tiny_captioner(decoder), tiny_features(4)
-    tokens = encode_references([[text] for text in SENTENCES], VOCABULARY)
-    settings = CaptionSettings(150, 4, 0.03, 0.0, 0)
-    epochs = list(train_captions(model, lambda rows: model.remember(features[rows]), tokens, settings, lambda _: None))
-    assert epochs[-1].loss < 0.2 * epochs[0].loss
-    written = write_captions(model, lambda rows: model.remember(features[rows]), 4, 3, DecodingOptions("greedy"))
-    assert written == list(SENTENCES)
-    assert validation_loss(model, lambda rows: model.remember(features[rows]), tokens, 3) < 0.2
+def caption_loop(
+    model: Captioner, references: References, settings: LoopSettings, rate: float = 0.03, sampling: float = 0.0
+) -> Loop:
+    """Return a loop over captions of as many pictures as there are references, four at a time."""
+    task = CaptionTask(model, source(len(references)), references, 4, lambda epoch: CrossEntropy(sampling))
+    steps = settings.epochs * batches_of(len(references), 4)
+    return make_loop(task, [(model.decoder.parameters(), rate)], settings, steps)
+
+
+def source(pictures: int) -> FeatureSource:
+    """Return stored features."""
+    return FeatureSource(Rows(tiny_features(pictures)))
+
+
+def examiner(model: Captioner, batch_size: int = 3) -> Examiner:
+    """Return somebody who looks at the model of four pictures."""
+    return Examiner(model, source(4), Numerics(CPU), ALONE, batch_size)
+
+
+def nothing(amount: int) -> None:
+    """Show no progress."""
+
+
+@pytest.mark.parametrize(
+    ("decoder", "sampling"), [("ada-lstm", 0.0), ("mh-fc", 0.0), ("adaptive", 0.0), ("adaptive", 0.2)]
+)
+def test_a_handful_of_captions_is_learned_by_heart(decoder: str, sampling: float) -> None:
+    model = tiny_captioner(decoder)
+    references = encode_references([[text] for text in SENTENCES], VOCABULARY)
+    losses = losses_of(caption_loop(model, references, LoopSettings(150, 0, Numerics(CPU)), sampling=sampling))
+    assert losses[-1] < 0.2 * losses[0]
+    assert examiner(model).captions(4, DecodingOptions("greedy"), nothing) == list(SENTENCES)
+    assert examiner(model).loss(references, 4, nothing) < 0.2
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_too(precision: str) -> None:
+    model = tiny_captioner()
+    references = encode_references([[text] for text in SENTENCES], VOCABULARY)
+    losses = losses_of(caption_loop(model, references, LoopSettings(40, 0, Numerics(CPU, precision))))
+    exact = losses_of(caption_loop(tiny_captioner(), references, LoopSettings(40, 0, Numerics(CPU))))
+    assert losses != exact
+    assert losses[-1] == pytest.approx(exact[-1], abs=0.1)
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_a_batch_cut_into_parts_takes_the_same_steps() -> None:
+    references = encode_references([[SENTENCES[number % 4]] for number in range(8)], VOCABULARY)
+    curves = []
+    for parts in (1, 2, 3):
+        torch.manual_seed(0)
+        settings = LoopSettings(5, 0, Numerics(CPU), parts)
+        curves.append(losses_of(caption_loop(tiny_captioner("mh-fc"), references, settings, sampling=0.3)))
+    assert curves[1] == pytest.approx(curves[0], abs=1e-5)
+    assert curves[2] == pytest.approx(curves[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+def test_a_loop_goes_on_where_it_was(stop: int) -> None:
+    references = encode_references([[SENTENCES[number % 4]] * 2 for number in range(8)], VOCABULARY)
+    settings = LoopSettings(3, 0, Numerics(CPU))
+    model = tiny_captioner("mh-fc")
+    losses_of(caption_loop(model, references, settings, sampling=0.3))
+    first = caption_loop(tiny_captioner("mh-fc"), references, settings, sampling=0.3)
+    saved = io.BytesIO()
+    for step, progress in enumerate(first.run(), 1):
+        if step == stop:  # after an even number of steps an epoch is over, and not dealt with
+            torch.save(first.state(), saved)
+            break
+        if progress.over:
+            first.next_epoch()
+    torch.manual_seed(99)
+    other = tiny_captioner("mh-fc")
+    second = caption_loop(other, references, settings, sampling=0.3)
+    saved.seek(0)
+    second.restore(torch.load(saved, weights_only=True))
+    losses_of(second)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_words_are_drawn_from_the_softmax() -> None:
+    logits = torch.tensor([[0.1, 0.2, 0.7]]).log().expand(4, 3)
+    assert draw_words(logits, torch.tensor([0.05, 0.15, 0.31, 0.9999])).tolist() == [0, 1, 2, 2]
+
+
+def test_scheduled_sampling_replaces_words_as_often_as_asked_and_for_each_share_alike() -> None:
+    model = tiny_captioner().eval()
+    references = encode_references([[SENTENCES[1]] for _ in range(4)], VOCABULARY)
+    batch = caption_batch(torch.arange(4), references.targets(torch.arange(4)), VOCABULARY)
+    memory = model.remember(tiny_features(4))
+    forced = teacher_forcing(model, memory, batch.inputs)
+    torch.testing.assert_close(scheduled_sampling(model, memory, batch, 0.0), forced)
+    torch.manual_seed(5)
+    whole = scheduled_sampling(model, memory, batch, 0.5)
+    torch.testing.assert_close(whole[:, 0], forced[:, 0])  # nothing has been predicted before the first word
+    assert not torch.allclose(whole[:, 1:], forced[:, 1:])
+    torch.manual_seed(5)
+    half = scheduled_sampling(model, memory.select(torch.tensor([2, 3])), batch.share(2, 2), 0.5)
+    torch.testing.assert_close(half, whole[2:])
 
 
 def test_the_loss_of_words_leaves_out_padding() -> None:
@@ -212,9 +339,8 @@ def test_padding_changes_no_word_before_it() -> None:
 
 
 def test_the_validation_loss_does_not_depend_on_the_batch_size() -> None:
-    model, features = tiny_captioner().eval(), tiny_features(4)
-    tokens = encode_references([[text] for text in SENTENCES], VOCABULARY)
-    losses = [validation_loss(model, lambda rows: model.remember(features[rows]), tokens, size) for size in (1, 3, 4)]
+    references = encode_references([[text] for text in SENTENCES], VOCABULARY)
+    losses = [examiner(tiny_captioner(), size).loss(references, 4, nothing) for size in (1, 3, 4)]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
@@ -229,19 +355,35 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert all(later <= earlier for earlier, later in itertools.pairwise(shares[5:]))
 
 
+def test_the_plateau_rule_lowers_the_learning_rate_after_two_epochs_without_a_better_score() -> None:
+    plateau = Plateau()
+    shares = []
+    for score in (1.0, 0.9, 1.0, 1.1, 1.0, 1.1, 0.5, 0.6):
+        plateau.report(score)
+        shares.append(plateau.share)
+    assert shares == pytest.approx([1, 1, 0.8, 0.8, 0.8, 0.64, 0.64, 0.512])
+
+
+def descend(weight: nn.Parameter, loss: torch.Tensor) -> None:
+    """Take one step."""
+    optimization = Optimization([([weight], 0.1)], Cosine(10), Numerics(CPU))
+    optimization.backward(loss)
+    optimization.descend(float(loss.detach()))
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_weights() -> None:
     weight = nn.Parameter(torch.ones(3))
-    optimization = Optimization([([weight], 0.1)], 10)
     with pytest.raises(DivergedError, match=r"loss became nan.*Lower the learning rate"):
-        optimization.descend((weight * torch.nan).sum())
+        descend(weight, (weight * torch.nan).sum())
     assert torch.equal(weight.detach(), torch.ones(3))
 
 
-def test_gradients_are_clipped_by_value() -> None:
+def test_gradients_are_clipped_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[float]] = []
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda adam: seen.append(weight.grad.tolist()))
     weight = nn.Parameter(torch.zeros(2))
-    Optimization([([weight], 0.1)], 10).descend((weight * torch.tensor([5.0, 0.01])).sum())
-    assert weight.grad is not None
-    assert weight.grad.tolist() == pytest.approx([0.1, 0.01])
+    descend(weight, (weight * torch.tensor([5.0, 0.01])).sum())
+    assert seen == [pytest.approx([0.1, 0.01])]
 
 
 # --- whole runs
@@ -259,7 +401,7 @@ def test_a_run_makes_a_model_folder_with_its_lineage(corpus: Path, tmp_path: Pat
     assert "--set hidden_size=16" in report.command
     assert model.lineage["figures"] == report.figures
     assert set(report.figures) == {"test", "robust"}
-    assert set(report.figures["test"]) == {"macro_f1", "chair_i", "chair_s", "recall", "objects_per_caption"}
+    assert set(report.figures["test"]) == {"cider", "macro_f1", "chair_i", "chair_s", "recall", "objects_per_caption"}
     log = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
     assert [line["stage"] for line in log] == ["encoder", "decoder", "decoder", "joint"]
     assert all(math.isfinite(line["loss"]) for line in log)
@@ -323,7 +465,7 @@ def test_diverging_keeps_the_best_model_so_far(corpus: Path, tmp_path: Path, mon
         nonlocal calls
         calls += 1
         loss, count = word_losses(logits, targets, pad)
-        return (loss * torch.nan if calls > 3 else loss), count  # two steps and a validation are the first epoch
+        return (loss * torch.nan if calls > 2 else loss), count  # two steps are the first epoch
 
     monkeypatch.setattr(cross_entropy, "word_losses", break_later)
     with pytest.raises(DivergedError, match="loss became nan"):
@@ -337,7 +479,7 @@ def test_all_settings_that_cannot_be_used_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig(hidden_size=10, heads=4, decoder="mh-fc", seed=-1, learning_rate=math.nan, decoder_epochs=0)
     message = str(caught.value)
-    for part in ("seed is -1", "learning_rate is nan", "4 heads do not divide", "both 0"):
+    for part in ("seed is -1", "learning_rate is nan", "4 heads do not divide", "all 0"):
         assert part in message
 
 
@@ -356,26 +498,9 @@ def test_the_builtin_corpus_is_rendered_once(tmp_path: Path, monkeypatch: pytest
     assert not marker.exists()
 
 
-# --- evaluate
-
-
-def test_evaluation_of_a_trained_model(corpus: Path, tmp_path: Path) -> None:
+def test_the_figures_of_a_run_are_those_of_its_evaluation(corpus: Path, tmp_path: Path) -> None:
     trained = train.run(tiny_config(corpus, tmp_path / "run", figure_splits=("test",)))
-    config = EvaluateConfig(model=trained.out, corpus=corpus, split="test", device="cpu", out=tmp_path / "eval")
-    report = evaluate.run(config)
+    report = evaluate.run(EvaluateConfig(model=trained.out, corpus=corpus, split="test", device="cpu", chair=True))
     values = report.objects.values()
     assert values["chair_i"] == pytest.approx(trained.figures["test"]["chair_i"], abs=1e-4)
     assert values["f1"] == pytest.approx(trained.figures["test"]["macro_f1"], abs=1e-4)
-    written = json.loads((tmp_path / "eval" / "eval.json").read_text())
-    assert written == report.to_json()
-    assert len(written["images"]) == 8
-    assert set(written["overall"]["chair_i"]) == {"value", "low", "high"}
-    assert len(written["provenance"]["image_list_sha256"]) == 64
-
-
-def test_evaluation_refuses_an_unknown_split(corpus: Path, tmp_path: Path) -> None:
-    trained = train.run(tiny_config(corpus, tmp_path / "run", decoder_epochs=1, figure_splits=()))
-    with pytest.raises(CorpusError, match="robust-val"):
-        evaluate.run(EvaluateConfig(model=trained.out, corpus=corpus, split="robst", device="cpu"))
-    with pytest.raises(ConfigError, match="beam is 0"):
-        EvaluateConfig(beam=0)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from capxai.cli.guard import guarded
 from capxai.cli.options import ConfigFile, Debug, Json, Quiet, Settings, examples
-from capxai.cli.rendering import print_figures, print_line
+from capxai.cli.rendering import print_figures, print_line, print_table
 from capxai.cli.reporter import RichReporter, print_json
 
-EXAMPLES = ("capxai bench explain", "capxai bench explain --growth 1000 --json > bench.json")
+if TYPE_CHECKING:
+    from capxai.recipes.bench_train import BenchTrainReport
+
+EXPLAIN_EXAMPLES = ("capxai bench explain", "capxai bench explain --growth 1000 --json > bench.json")
+TRAIN_EXAMPLES = ("capxai bench train", "capxai bench train --decoder mh-fc --set batch_sizes=64 --json > bench.json")
+FEATURES_EXAMPLES = (
+    "capxai bench features",
+    "capxai bench features --set workers=4 --set folder=. --json > bench.json",
+)
+EXAMPLES = ("capxai bench explain", "capxai bench features", "capxai bench train")
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and memory.", epilog=examples(EXAMPLES))
 
@@ -23,6 +32,17 @@ Size = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of torch.", show_default="2")]
 Repeat = Annotated[int | None, typer.Option("--repeat", min=1, help="How often each is timed.", show_default="3")]
+Steps = Annotated[
+    int | None, typer.Option("--repeat", min=1, help="How many steps of each are timed.", show_default="9")
+]
+Turns = Annotated[int | None, typer.Option("--repeat", min=1, help="How often each is timed.", show_default="5")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Processes that decode pictures.", show_default="1")
+]
+Decoders = Annotated[
+    list[str] | None,
+    typer.Option("--decoder", metavar="ada-lstm|mh-fc", help="What is trained; may be repeated.", show_default="both"),
+]
 Growth = Annotated[
     int | None,
     typer.Option("--growth", min=0, metavar="N", help="Explain N times and see memory grow.", show_default="left out"),
@@ -34,7 +54,7 @@ def subjects() -> None:
     """Measure speed and memory on this machine."""
 
 
-@app.command(epilog=examples(EXAMPLES))
+@app.command(epilog=examples(EXPLAIN_EXAMPLES))
 @guarded
 def explain(
     method: Method = None,
@@ -65,3 +85,90 @@ def explain(
     print_figures(report)
     for note in report["notes"]:
         print_line(note)
+
+
+@app.command(epilog=examples(FEATURES_EXAMPLES))
+@guarded
+def features(
+    size: Size = None,
+    threads: Threads = None,
+    workers: Workers = None,
+    repeat: Turns = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Time an extraction of features beside a bare loop of decoding and going forward, and the store being read and written.
+
+    VGG16 at 224 pixels; the weights are random, which changes no time. The files are made in a temporary folder (--set folder=DIR for one
+    on the disk that matters).
+    """
+    from capxai.config import resolve
+    from capxai.recipes.bench_features import BenchFeaturesConfig, run, summary
+
+    typed = {"size": size, "threads": threads, "workers": workers, "repeat": repeat}
+    report = run(resolve(BenchFeaturesConfig, config, settings or (), **typed), RichReporter(quiet))
+    if json:
+        print_json(report.to_json())
+    else:
+        print_figures(summary(report))
+
+
+@app.command(epilog=examples(TRAIN_EXAMPLES))
+@guarded
+def train(
+    decoder: Decoders = None,
+    size: Size = None,
+    threads: Threads = None,
+    repeat: Steps = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Time a training step from stored features, and the same arithmetic written bare, in turns.
+
+    Features of 14x14x512, E = H = 512, 9,586 words; the weights are random, which changes no time. The third of each three steps maps
+    every word to the vocabulary by itself, as the published code does.
+    """
+    from capxai.config import resolve
+    from capxai.recipes.bench_train import BenchTrainConfig, run
+
+    typed = {"decoders": tuple(decoder) if decoder else None, "size": size, "threads": threads, "repeat": repeat}
+    report = run(resolve(BenchTrainConfig, config, settings or (), **typed), RichReporter(quiet))
+    if json:
+        print_json(report.to_json())
+        return
+    _print_steps(report)
+
+
+def _print_steps(report: BenchTrainReport) -> None:
+    print_line(f"Training steps: {report.description}.")
+    rows = [
+        (name, subject, *map(_figure, (found.seconds, found.fastest, found.slowest, found.cpu_seconds)))
+        for name, steps in report.steps.items()
+        for subject, found in steps.subjects.items()
+    ]
+    print_table("", ("decoder", "step", "median s", "fastest s", "slowest s", "CPU s"), rows, left=2)
+    print_line("")
+    compared = [
+        (
+            name,
+            *map(_figure, (found.ours_over_bare.seconds, found.paired, found.ours_over_bare.fastest)),
+            _figure(found.in_loop_over_bare.seconds),
+            f"{100 * found.waiting_share:.2f} %",
+            f"{found.tokens_per_second:,.0f}",
+        )
+        for name, found in report.steps.items()
+    ]
+    header = ("", "capxai / bare", "step by step", "by fastest", "in the loop / bare", "waiting for data", "tokens/s")
+    print_table("Compared", header, compared)
+    for note in report.notes:
+        print_line(note)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3f}"

@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 import capxai
-from capxai.cli import analyze, bench, caption, doctor, eval, explain, import_checkpoint, prepare, train  # noqa: A004
+from capxai.cli import (  # noqa: A004
+    analyze,
+    bench,
+    caption,
+    doctor,
+    eval,
+    explain,
+    extract_features,
+    import_checkpoint,
+    prepare,
+    train,
+)
 from capxai.cli.guard import INTERRUPTED, guarded
 from capxai.cli.options import examples
 
@@ -21,6 +32,7 @@ EXAMPLES = ("capxai explain image.jpg", "capxai doctor")
 VERBS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "explain": (explain.explain, explain.EXAMPLES),
     "caption": (caption.caption, caption.EXAMPLES),
+    "extract-features": (extract_features.extract_features, extract_features.EXAMPLES),
     "train": (train.train, train.EXAMPLES),
     "eval": (eval.evaluate, eval.EXAMPLES),
     "import-checkpoint": (import_checkpoint.import_checkpoint, import_checkpoint.EXAMPLES),

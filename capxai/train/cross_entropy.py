@@ -1,49 +1,67 @@
-"""Teaching a captioner to write: cross-entropy on references, with teacher forcing."""
+"""Teaching a captioner to write: cross-entropy on references, with teacher forcing or scheduled sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from capxai.models.captioner import Captioner
-from capxai.models.decoding import DecodingOptions, decode
 from capxai.models.state import Memory
-from capxai.train.examples import caption_batch, epoch_of_captions
-from capxai.train.optimization import Epoch, Optimization
-from capxai.types import Advance
+from capxai.train.examples import CaptionBatch
 
-Remember = Callable[[Tensor], Memory]
-"""Prepares the pictures of the given rows, (B,) int64: from features in memory, or through the encoder."""
-
-
-@dataclass(frozen=True)
-class CaptionSettings:
-    """How captions are trained.
-
-    Attributes:
-        epochs: Times that every picture is seen, each time with one of its references.
-        batch_size: Captions a step.
-        learning_rate: Highest learning rate of the decoder.
-        encoder_learning_rate: The encoder's, where it is trained along; 0 leaves it alone.
-        seed: Seed of the order of pictures, the choice of references and dropout.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    encoder_learning_rate: float
-    seed: int
+Objective = Callable[[Captioner, Memory, CaptionBatch], tuple[Tensor, float]]
+"""What training makes small: the summed loss of a batch, with its gradient, and the number of words or captions it was summed over."""
 
 
 def teacher_forcing(model: Captioner, memory: Memory, inputs: Tensor) -> Tensor:
-    """Return the logits (B, T, V) that follow each prefix of the given words (B, T)."""
-    vectors = model.embed(inputs)  # (B, T, E)
-    steps = model.unroll(memory, lambda t, _: vectors[:, t], inputs.shape[1])
-    return torch.stack([step.logits for step in steps], dim=1)
+    """Return the logits (B, T, V) that follow each prefix of the given words (B, T): one vocabulary projection for all steps."""
+    return model.speak(model.read(memory, model.embed(inputs)))
+
+
+def scheduled_sampling(model: Captioner, memory: Memory, batch: CaptionBatch, probability: float) -> Tensor:
+    """Return logits (B, T, V) where words of the reference have been replaced by the model's own (Bengio et al. 2015, section 2.4).
+
+    Before every step but the first a coin is tossed for every caption; with the given probability the next input is drawn from
+    what the model has just predicted. What is drawn does not depend on how many processes share the batch.
+
+    Args:
+        model: The captioner.
+        memory: Its pictures.
+        batch: The references.
+        probability: Of taking the model's word, in [0, 1].
+    """
+    rows, length = batch.inputs.shape
+    total = rows if batch.total is None else batch.total
+    numbers = torch.rand(2, length, total)[:, :, batch.first : batch.first + rows].to(batch.inputs.device)
+    coins, places = numbers.unbind()
+
+    def feed(t: int, last_logits: Tensor | None) -> Tensor:
+        words = batch.inputs[:, t]
+        if last_logits is not None:
+            drawn = draw_words(last_logits.detach(), places[t])
+            words = torch.where(coins[t] < probability, drawn, words)
+        return model.embed(words)
+
+    return torch.stack([step.logits for step in model.unroll(memory, feed, length)], dim=1)
+
+
+def draw_words(logits: Tensor, places: Tensor) -> Tensor:
+    """Draw a word from each softmax by the inverse of its distribution function.
+
+    Args:
+        logits: (B, V).
+        places: (B,) uniform in [0, 1).
+
+    Returns:
+        (B,) int64.
+    """
+    cumulated = torch.softmax(logits.float(), dim=1).cumsum(1)  # (B, V)
+    found = torch.searchsorted(cumulated, (places * cumulated[:, -1])[:, None], right=True).squeeze(1)
+    return found.clamp_(max=logits.shape[1] - 1)
 
 
 def word_losses(logits: Tensor, targets: Tensor, pad: int) -> tuple[Tensor, int]:
@@ -54,70 +72,24 @@ def word_losses(logits: Tensor, targets: Tensor, pad: int) -> tuple[Tensor, int]
         targets: (B, T) int64.
         pad: Id of ``<pad>``.
     """
-    total = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=pad, reduction="sum")
+    total = functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=pad, reduction="sum")
     return total, int((targets != pad).sum())
 
 
-def _parameter_groups(model: Captioner, settings: CaptionSettings) -> list[tuple[list[nn.Parameter], float]]:
-    groups = [(list(model.decoder.parameters()), settings.learning_rate)]
-    if model.encoder is not None and settings.encoder_learning_rate > 0:
-        groups.append((list(model.encoder.parameters()), settings.encoder_learning_rate))
-    return groups
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The objective of a reference's words.
 
-
-def train_captions(
-    model: Captioner, remember: Remember, tokens: Tensor, settings: CaptionSettings, advance: Advance
-) -> Iterator[Epoch]:
-    """Train a captioner in place, epoch by epoch; whoever iterates validates and saves between two epochs.
-
-    Batch norms of the encoder keep their statistics. PyTorch's global random state is seeded for dropout.
-
-    Args:
-        model: The captioner.
-        remember: Where the pictures come from.
-        tokens: (N, R, L) from `encode_references`.
-        settings: How to train.
-        advance: Called with the number of captions done.
-
-    Raises:
-        DivergedError: The loss is not finite.
+    Attributes:
+        sampling: Probability of feeding the model's own word instead of the reference's; 0 is teacher forcing.
     """
-    torch.manual_seed(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
-    batches_an_epoch = -(-len(tokens) // settings.batch_size)
-    optimization = Optimization(_parameter_groups(model, settings), settings.epochs * batches_an_epoch)
-    for number in range(1, settings.epochs + 1):
-        model.eval()
-        model.decoder.train()
-        total, words = 0.0, 0
-        for batch in epoch_of_captions(tokens, model.vocabulary, settings.batch_size, generator):
-            logits = teacher_forcing(model, remember(batch.rows), batch.inputs)
-            loss, count = word_losses(logits, batch.targets, model.vocabulary.pad)
-            total, words = total + optimization.descend(loss / count) * count, words + count
-            advance(len(batch.rows))
-        model.eval()
-        yield Epoch(number, total / words, optimization.learning_rate)
 
+    sampling: float = 0.0
 
-@torch.inference_mode()
-def validation_loss(model: Captioner, remember: Remember, tokens: Tensor, batch_size: int) -> float:
-    """Return the mean cross-entropy a word in nats, without dropout, over the first reference of every picture (N, R, L)."""
-    total, words = 0.0, 0
-    for rows in torch.arange(len(tokens)).split(batch_size):
-        batch = caption_batch(rows, tokens[rows, 0], model.vocabulary)
-        loss, count = word_losses(
-            teacher_forcing(model, remember(rows), batch.inputs), batch.targets, model.vocabulary.pad
-        )
-        total, words = total + float(loss), words + count
-    return total / words
-
-
-@torch.inference_mode()
-def write_captions(
-    model: Captioner, remember: Remember, count: int, batch_size: int, options: DecodingOptions
-) -> list[str]:
-    """Caption the first ``count`` pictures."""
-    captions: list[str] = []
-    for rows in torch.arange(count).split(batch_size):
-        captions += [model.vocabulary.decode(found.token_ids) for found in decode(model, remember(rows), options)]
-    return captions
+    def __call__(self, model: Captioner, memory: Memory, batch: CaptionBatch) -> tuple[Tensor, float]:
+        """Return the summed cross-entropy in nats and the number of words."""
+        if self.sampling > 0:
+            logits = scheduled_sampling(model, memory, batch, self.sampling)
+        else:
+            logits = teacher_forcing(model, memory, batch.inputs)
+        return word_losses(logits, batch.targets, model.vocabulary.pad)

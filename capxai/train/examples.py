@@ -1,12 +1,14 @@
-"""What training reads, as a few arrays in memory.
+"""What training reads: references as ids, batches of captions, and what covers the cells of a picture.
 
-Axes: N pictures, S image size, G cells a side, Q categories, R references a picture, L words of the longest caption with its end.
+Axes: N pictures, M references, B batch, T words of a batch, G cells a side, Q categories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +19,9 @@ from torch import Tensor
 from capxai.data.vocabulary import Vocabulary
 
 FULL_COVERAGE = 255
+POOL = 16
+"""Batches that are drawn together and sorted by length, so that little time is spent on padding."""
+_LARGEST = 2**62
 
 
 def cell_coverage(mask: NDArray[np.bool_], cells: int) -> NDArray[np.uint8]:
@@ -33,28 +38,69 @@ def cell_coverage(mask: NDArray[np.bool_], cells: int) -> NDArray[np.uint8]:
     return np.asarray(picture.resize((cells, cells), Image.Resampling.BOX), dtype=np.uint8)
 
 
-def encode_references(references: Sequence[Sequence[str]], vocabulary: Vocabulary) -> Tensor:
-    """Turn the references of every picture into ids.
+@dataclass(frozen=True)
+class References:
+    """The references of N pictures as ids, one after the other: M captions, any number for each picture.
 
-    Unknown words become `<unk>`. A picture with fewer references than others has its own repeated in turn, so that each of its
-    references is as likely to be drawn as its number allows.
-
-    Args:
-        references: Of each picture, at least one caption.
-        vocabulary: The words.
-
-    Returns:
-        (N, R, L) int64: the words, ``<end>``, then ``<pad>``.
+    Attributes:
+        first: (N + 1,) int64; the captions of picture n are first[n] to first[n + 1].
+        offsets: (M + 1,) int64; the words of caption m are offsets[m] to offsets[m + 1], without ``<start>`` and ``<end>``.
+        words: (W,) int32.
+        end: Id of ``<end>``.
+        pad: Id of ``<pad>``.
     """
-    encoded = [[[*vocabulary.encode_or_unknown(text), vocabulary.end] for text in texts] for texts in references]
-    most = max(len(texts) for texts in encoded)
-    longest = max(len(ids) for texts in encoded for ids in texts)
-    tokens = torch.full((len(encoded), most, longest), vocabulary.pad, dtype=torch.int64)
-    for picture, texts in enumerate(encoded):
-        for number in range(most):
-            ids = texts[number % len(texts)]
-            tokens[picture, number, : len(ids)] = torch.tensor(ids)
-    return tokens
+
+    first: Tensor
+    offsets: Tensor
+    words: Tensor
+    end: int
+    pad: int
+
+    def __len__(self) -> int:
+        """Count the pictures."""
+        return len(self.first) - 1
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(N,) int64: how many references each picture has."""
+        return self.first.diff()
+
+    def lengths(self, captions: Tensor) -> Tensor:
+        """Return the number of words of the given captions, ``<end>`` counted."""
+        return self.offsets[captions + 1] - self.offsets[captions] + 1
+
+    def targets(self, captions: Tensor, longest: int | None = None) -> Tensor:
+        """Return the given captions (B,) as (B, T) int64: the words, ``<end>``, then ``<pad>``.
+
+        Args:
+            captions: Which captions.
+            longest: T; None takes the longest of these captions.
+        """
+        begin, lengths = self.offsets[captions], self.lengths(captions)
+        place = torch.arange(int(lengths.max()) if longest is None else longest)
+        found = self.words[(begin[:, None] + place).clamp_(max=max(0, len(self.words) - 1))].to(torch.int64)
+        found = found.masked_fill(place >= lengths[:, None] - 1, self.pad)
+        return found.masked_fill(place == lengths[:, None] - 1, self.end)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Draw one reference of each picture, all of a picture equally likely: (N,) int64."""
+        number = torch.randint(self._multiple, (len(self),), generator=generator) % self.counts
+        return self.first[:-1] + number
+
+    @cached_property
+    def _multiple(self) -> int:
+        """A number that every count divides (else one so large that the remainder does not matter)."""
+        multiple = math.lcm(*self.counts.unique().tolist())
+        return min(multiple, _LARGEST)
+
+
+def encode_references(references: Sequence[Sequence[str]], vocabulary: Vocabulary) -> References:
+    """Turn the references of every picture, one or more each, into ids; unknown words become `<unk>`."""
+    encoded = [vocabulary.encode_or_unknown(text) for texts in references for text in texts]
+    counts = torch.tensor([0, *(len(texts) for texts in references)])
+    lengths = torch.tensor([0, *(len(ids) for ids in encoded)])
+    words = torch.tensor([word for ids in encoded for word in ids], dtype=torch.int32)
+    return References(counts.cumsum(0), lengths.cumsum(0), words, vocabulary.end, vocabulary.pad)
 
 
 @dataclass(frozen=True)
@@ -65,46 +111,77 @@ class CaptionBatch:
         rows: (B,) int64, which pictures.
         inputs: (B, T) int64, ``<start>`` and the words.
         targets: (B, T) int64, the words and ``<end>``; ``<pad>`` where the caption is over.
+        first: Place of the first row in the batch of all processes.
+        total: Rows of the batch in all processes; None for those of this batch.
     """
 
     rows: Tensor
     inputs: Tensor
     targets: Tensor
+    first: int = 0
+    total: int | None = None
+
+    def share(self, first: int, count: int) -> CaptionBatch:
+        """Take ``count`` rows from ``first`` on. The length stays that of the whole batch."""
+        part = slice(first, first + count)
+        total = len(self.rows) if self.total is None else self.total
+        return replace(
+            self,
+            rows=self.rows[part],
+            inputs=self.inputs[part],
+            targets=self.targets[part],
+            first=self.first + first,
+            total=total,
+        )
+
+    def to(self, device: torch.device) -> CaptionBatch:
+        """Move the words to a device; the rows stay where they are."""
+        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
 
 
 def caption_batch(rows: Tensor, targets: Tensor, vocabulary: Vocabulary) -> CaptionBatch:
-    """Make a batch of references (B, L), cut to the longest of them."""
-    length = int((targets != vocabulary.pad).sum(1).max())
-    targets = targets[:, :length]
+    """Make a batch of pictures (B,) and targets (B, T)."""
     start = torch.full((len(rows), 1), vocabulary.start, dtype=torch.int64)
     return CaptionBatch(rows, torch.cat([start, targets[:, :-1]], dim=1), targets)
 
 
-def epoch_of_captions(
-    tokens: Tensor, vocabulary: Vocabulary, batch_size: int, generator: torch.Generator
-) -> Iterator[CaptionBatch]:
-    """Yield every picture once, in random order, with one of its references drawn at random.
+@dataclass(frozen=True)
+class Chosen:
+    """The captions of one batch before their words are looked up.
 
-    Batches are made of captions of nearly the same length, taken from a pool of sixteen batches: less time is spent on padding.
+    Attributes:
+        rows: (B,) int64, which pictures.
+        captions: (B,) int64, which reference of each.
+    """
+
+    rows: Tensor
+    captions: Tensor
+
+    def batch(self, references: References, vocabulary: Vocabulary) -> CaptionBatch:
+        """Look the words up."""
+        return caption_batch(self.rows, references.targets(self.captions), vocabulary)
+
+
+def batches_of(pictures: int, batch_size: int) -> int:
+    """Return how many batches `plan_of_captions` makes of so many pictures."""
+    return -(-pictures // batch_size)
+
+
+def plan_of_captions(references: References, batch_size: int, generator: torch.Generator) -> list[Chosen]:
+    """Plan an epoch: every picture once, in random order, with one of its references drawn at random.
+
+    Batches are made of captions of nearly the same length, taken from a pool of sixteen batches.
 
     Args:
-        tokens: (N, R, L) from `encode_references`.
-        vocabulary: The words.
-        batch_size: B; the last batch may be smaller.
+        references: The references.
+        batch_size: B; one batch may be smaller.
         generator: Source of randomness.
     """
-    count, references, _ = tokens.shape
-    chosen = tokens[torch.arange(count), torch.randint(references, (count,), generator=generator)]  # (N, L)
-    lengths = (chosen != vocabulary.pad).sum(1)
-    order = torch.randperm(count, generator=generator)
+    captions = references.draw(generator)
+    lengths = references.lengths(captions)
+    order = torch.randperm(len(references), generator=generator)
     batches: list[Tensor] = []
-    for pool in order.split(16 * batch_size):
+    for pool in order.split(POOL * batch_size):
         batches += pool[torch.argsort(lengths[pool], stable=True)].split(batch_size)
-    for place in torch.randperm(len(batches), generator=generator).tolist():
-        rows = batches[place]
-        yield caption_batch(rows, chosen[rows], vocabulary)
-
-
-def epoch_of_pictures(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield (B,) int64 rows: every picture once, in random order."""
-    yield from torch.randperm(count, generator=generator).split(batch_size)
+    shuffled = torch.randperm(len(batches), generator=generator).tolist()
+    return [Chosen(batches[place], captions[batches[place]]) for place in shuffled]

@@ -6,7 +6,6 @@ teach it in a few epochs. The 1x1 convolution that reads the cells is thrown awa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +14,9 @@ from torch.nn import functional
 
 from capxai.data.preprocessing import Preprocessing
 from capxai.models.encoders.base import Encoder
-from capxai.train.examples import FULL_COVERAGE, epoch_of_pictures
-from capxai.train.optimization import Epoch, Optimization
-from capxai.types import Advance
+from capxai.train.examples import FULL_COVERAGE
+from capxai.train.loop import Share
+from capxai.train.sources import Read
 
 PRESENT = 0.3
 """A cell shows a category when at least this share of it is covered."""
@@ -32,35 +31,18 @@ NOISE = 6.0
 
 
 @dataclass(frozen=True)
-class LocalizationSettings:
-    """How the encoder is trained.
-
-    Attributes:
-        epochs: Times that every picture is seen.
-        batch_size: Pictures a step.
-        learning_rate: Highest learning rate.
-        seed: Seed of the head's first weights, of the order and of the augmentation.
-        bfloat16: Whether convolutions run in bfloat16: much faster where the processor knows it, slower where not.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    bfloat16: bool = False
-
-
-@dataclass(frozen=True)
 class CellExamples:
     """Pictures and what covers their cells.
 
     Attributes:
-        images: (N, S, S, 3) uint8.
+        read: Reads pictures, (B, S, S, 3) uint8.
         coverage: (N, Q, G, G) uint8, see `capxai.train.examples.cell_coverage`.
+        workers: Processes that read.
     """
 
-    images: Tensor
+    read: Read
     coverage: Tensor
+    workers: int = 0
 
 
 def augment(images: Tensor, coverage: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -93,43 +75,45 @@ def cell_loss(logits: Tensor, coverage: Tensor) -> Tensor:
     return loss / (len(logits) * logits.shape[2] * logits.shape[3])
 
 
-def train_encoder(
-    encoder: Encoder,
-    preprocessing: Preprocessing,
-    examples: CellExamples,
-    settings: LocalizationSettings,
-    advance: Advance,
-) -> Iterator[Epoch]:
-    """Train an encoder in place, epoch by epoch; it is in evaluation mode between epochs and at the end.
+class CellTask:
+    """The task of `capxai.train.loop.Loop` that trains an encoder; it is the whole batch's in every process.
 
-    Args:
-        encoder: The encoder; its grid must be that of the examples.
-        preprocessing: What the encoder expects.
-        examples: Pictures and what covers their cells.
-        settings: How to train.
-        advance: Called with the number of pictures done.
-
-    Raises:
-        DivergedError: The loss is not finite.
+    Batch norms measure every batch as a whole, so a batch cannot be shared: all processes compute the same.
     """
-    torch.manual_seed(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
-    images, coverage = examples.images, examples.coverage
-    head = nn.Conv2d(encoder.channels, coverage.shape[1], 1)
-    assert head.bias is not None
-    nn.init.constant_(head.bias, PRIOR)
-    network = nn.Sequential(encoder, head).to(memory_format=torch.channels_last)
-    steps = settings.epochs * -(-len(images) // settings.batch_size)
-    optimization = Optimization([(network.parameters(), settings.learning_rate)], steps)
-    for number in range(1, settings.epochs + 1):
-        network.train()
-        total = 0.0
-        for rows in epoch_of_pictures(len(images), settings.batch_size, generator):
-            pictures, labels = augment(images[rows], coverage[rows], generator)
-            x = preprocessing.normalize(pictures).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-                logits = network(x)
-            total += optimization.descend(cell_loss(logits.float(), labels)) * len(rows)
-            advance(len(rows))
-        network.eval()
-        yield Epoch(number, total / len(images), optimization.learning_rate)
+
+    def __init__(self, encoder: Encoder, preprocessing: Preprocessing, examples: CellExamples, batch_size: int) -> None:
+        """Put a head on the encoder, whose weights are drawn from PyTorch's global random state.
+
+        Args:
+            encoder: The encoder; its grid must be that of the examples.
+            preprocessing: What the encoder expects.
+            examples: Pictures and what covers their cells.
+            batch_size: Pictures a step.
+        """
+        head = nn.Conv2d(encoder.channels, examples.coverage.shape[1], 1)
+        assert head.bias is not None
+        nn.init.constant_(head.bias, PRIOR)
+        self.network: nn.Module = nn.Sequential(encoder, head).to(memory_format=torch.channels_last)
+        self.read: Read = examples.read
+        self.workers = examples.workers
+        self._coverage, self._preprocessing, self._batch_size = examples.coverage, preprocessing, batch_size
+
+    def plan(self, generator: torch.Generator) -> list[Tensor]:
+        """Draw the batches of an epoch: every picture once, in random order."""
+        return list(torch.randperm(len(self._coverage), generator=generator).split(self._batch_size))
+
+    def rows(self, item: Tensor) -> Tensor:
+        """Return the pictures of a batch, (B,) int64."""
+        return item
+
+    def train(self, epoch: int) -> None:
+        """Let batch norms measure."""
+        self.network.train()
+
+    def loss(self, item: Tensor, found: Tensor, share: Share) -> tuple[Tensor, float]:
+        """Return the summed loss of a batch of pictures (B, S, S, 3) uint8, augmented, and B."""
+        device = found.device
+        pictures, labels = augment(found.cpu(), self._coverage[item], share.generator)
+        x = self._preprocessing.normalize(pictures.to(device)).contiguous(memory_format=torch.channels_last)
+        loss = cell_loss(self.network(x).float(), labels.to(device))
+        return loss * len(item), len(item)

@@ -1,87 +1,124 @@
-"""The optimizer, its learning rate over time, and the refusal to go on with numbers that are none."""
+"""The optimizer: Adam with clipped gradients, and the refusal to go on with numbers that are none."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from capxai.errors import CapxaiError
+from capxai.train.schedule import Schedule
 
 BETAS = (0.8, 0.999)
 """Adam's decay rates (method.md, section 3)."""
 CLIP_VALUE = 0.1
 """Gradients are clipped to [-0.1, 0.1], entry by entry."""
-WARM_UP_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch of training was like.
-
-    Attributes:
-        number: From 1.
-        loss: Mean training loss over the epoch, weighted by examples (words or pictures).
-        learning_rate: At its end.
-    """
-
-    number: int
-    loss: float
-    learning_rate: float
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class DivergedError(CapxaiError):
     """The loss became infinite or not a number."""
 
 
-def cosine_with_warm_up(step: int, total: int) -> float:
-    """Return the share of the full learning rate at a step: up in a line over the first twentieth, then down half a cosine to 0."""
-    warm_up = max(1, round(WARM_UP_SHARE * total))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
+@dataclass(frozen=True)
+class Numerics:
+    """Where and how exactly a network is computed in training; its weights are float32 always.
+
+    Attributes:
+        device: Where.
+        precision: A key of `PRECISIONS`; with float16 the loss is scaled, so that small gradients survive.
+    """
+
+    device: torch.device
+    precision: str = "float32"
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network runs."""
+        kind = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, kind, enabled=kind != torch.float32)
 
 
 class Optimization:
-    """Adam with a cosine schedule over a known number of steps."""
+    """Adam, its schedule, and the scale of the loss in float16."""
 
-    def __init__(self, groups: Sequence[tuple[Iterable[nn.Parameter], float]], steps: int) -> None:
+    def __init__(
+        self, groups: Sequence[tuple[Iterable[nn.Parameter], float]], schedule: Schedule, numerics: Numerics
+    ) -> None:
         """Take the parameters over.
 
         Args:
             groups: Parameters and their highest learning rate.
-            steps: Number of steps until the learning rate is 0.
+            schedule: The share of it over time.
+            numerics: Where the parameters are, and the precision of the forward pass.
         """
+        self.rates = [rate for _, rate in groups]
+        self.schedule = schedule
         self.adam = torch.optim.Adam(
             [{"params": list(parameters), "lr": rate} for parameters, rate in groups], betas=BETAS
         )
         self.parameters = [parameter for group in self.adam.param_groups for parameter in group["params"]]
-        self.schedule = LambdaLR(self.adam, lambda step: cosine_with_warm_up(step, steps))
+        self.scaler = torch.amp.GradScaler(numerics.device.type, enabled=numerics.precision == "float16")
+        self._set_rates()
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step, of the first group."""
         return float(self.adam.param_groups[0]["lr"])
 
-    def descend(self, loss: Tensor) -> float:
-        """Take one step down the gradient of a scalar loss and return the loss.
+    def _set_rates(self) -> None:
+        for group, rate in zip(self.adam.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.schedule.share
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a scalar loss to what is there."""
+        self.scaler.scale(loss).backward()
+
+    def descend(self, value: float, factor: float = 1.0) -> None:
+        """Take one step down the gradients that are there, and forget them.
+
+        Args:
+            value: The loss, to see whether it is a number.
+            factor: What the gradients are multiplied by first.
 
         Raises:
             DivergedError: The loss is not finite; the weights stay as they were.
         """
-        value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(
                 f"The training loss became {value}. Expected a finite number. Lower the learning rate "
                 f"(now {self.learning_rate:.2g}), and check the corpus with 'capxai prepare'."
             )
-        self.adam.zero_grad(set_to_none=True)
-        loss.backward()
+        self.scaler.unscale_(self.adam)
+        if factor != 1.0:
+            torch._foreach_mul_([found.grad for found in self.parameters if found.grad is not None], factor)
         nn.utils.clip_grad_value_(self.parameters, CLIP_VALUE)
-        self.adam.step()
+        self.scaler.step(self.adam)
+        self.scaler.update()
+        self.adam.zero_grad(set_to_none=True)
         self.schedule.step()
-        return value
+        self._set_rates()
+
+    def report(self, score: float) -> None:
+        """Note the validation score after an epoch; more is better."""
+        self.schedule.report(score)
+        self._set_rates()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a resumed run needs: tensors and plain values."""
+        return {
+            "adam": self.adam.state_dict(),
+            "schedule": self.schedule.state(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.adam.load_state_dict(state["adam"])
+        self.schedule.restore(state["schedule"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self._set_rates()

@@ -31,6 +31,9 @@ from capxai.models.decoding.sampling import Draw, sample
 from capxai.models.state import Memory
 from capxai.train.examples import CaptionBatch, caption_batch
 
+Speaker = Callable[[Captioner], Captioner]
+"""Returns the captioner that is to be heard in the place of another one; both have the same weights."""
+
 Reward = Callable[[Tensor, list[list[int]]], Tensor]
 """``reward(rows, captions)``: (B,) of captions, each its word ids and ``<end>`` where it has one; rows (B,) int64 say which pictures."""
 
@@ -60,10 +63,17 @@ class SelfCritical:
         reward: What captions are worth. It is asked once a step, for the sampled and the greedy captions together.
         maximum_length: Steps of a caption, ``<end>`` counted.
         temperature: Divides the logits, both for sampling and for the probabilities that are scored.
+        speaker: Who samples and is scored, where that is not the model itself; the greedy baseline is always the model's.
     """
 
-    def __init__(self, reward: Reward, maximum_length: int = 20, temperature: float = 1.0) -> None:
-        self._reward = reward
+    def __init__(
+        self,
+        reward: Reward,
+        maximum_length: int = 20,
+        temperature: float = 1.0,
+        speaker: Speaker | None = None,
+    ) -> None:
+        self._reward, self._speaker = reward, speaker
         self._sampling = DecodingOptions("sample", temperature=temperature, maximum_length=maximum_length)
         self._greedy = DecodingOptions("greedy", maximum_length=maximum_length)
         self._sums = RewardSums()
@@ -91,7 +101,7 @@ class SelfCritical:
                 targets, advantage = self._explore(model, memory, batch.rows, uniform)
             else:  # a process without a share: its gradients are zeros, but it has some
                 targets, advantage = batch.targets, torch.zeros(0)
-            losses = caption_losses(model, memory, targets, self._sampling.temperature)
+            losses = caption_losses(self._heard(model), memory, targets, self._sampling.temperature)
             return (advantage.to(losses) * losses).sum(), float((targets != model.vocabulary.pad).sum())
 
     def take_rewards(self) -> RewardSums:
@@ -99,11 +109,14 @@ class SelfCritical:
         sums, self._sums = self._sums, RewardSums()
         return sums
 
+    def _heard(self, model: Captioner) -> Captioner:
+        return model if self._speaker is None else self._speaker(model)
+
     @torch.no_grad()
     def _explore(self, model: Captioner, memory: Memory, rows: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """Return sampled captions (B, T), padded, and by how much the reward of each is above that of the greedy one, (B,)."""
         end = model.vocabulary.end
-        sampled = _with_end(sample(model, memory, self._sampling, inverse_draw(uniform)), end)
+        sampled = _with_end(sample(self._heard(model), memory, self._sampling, inverse_draw(uniform)), end)
         greedy = _with_end(decode(model, memory, self._greedy), end)
         rewards = self._reward(torch.cat([rows, rows]), sampled + greedy)
         ours, baseline = rewards.split(len(rows))

@@ -1,4 +1,4 @@
-"""``capxai eval`` on files: figures by hand, intervals, files, reproducibility, comparison, and every kind of bad input."""
+"""``capxai eval`` on files: figures by hand, intervals, files, reproducibility and comparison."""
 
 from __future__ import annotations
 
@@ -9,21 +9,15 @@ import random
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_files import CAPTIONS, OTHERS, REFERENCES, caption_file, instance_file, results, write, write_all
+from evaluation_command import FILES, PYTHON_BLEU, invoke, refusal, report
+from evaluation_files import CAPTIONS, REFERENCES, caption_file, instance_file, results, write, write_all
 from pycocoevalcap.bleu.bleu import Bleu
-from typer.testing import CliRunner, Result
 
-from capxai.cli.main import app
-from capxai.errors import ConfigError, CorpusError
 from capxai.evaluate.bootstrap import draws
 from capxai.recipes.evaluate import EvaluateConfig, run
-
-RUNNER = CliRunner()
-FILES = ("--predictions", "ours.json", "--captions", "captions.json", "--instances", "instances.json")
 
 
 @pytest.fixture(autouse=True)
@@ -33,27 +27,6 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_all(tmp_path)
     return tmp_path
-
-
-def invoke(*arguments: object) -> Result:
-    return RUNNER.invoke(app, ["eval", *(str(argument) for argument in arguments)])
-
-
-def report(*arguments: object) -> dict[str, Any]:
-    """Run with ``--json`` and return what was printed."""
-    result = invoke(*arguments, "--json", "--quiet")
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
-
-
-def refusal(*arguments: object) -> str:
-    """Run, expect exit code 1 without an internal error, and return the message on one line."""
-    result = invoke(*arguments)
-    assert result.exit_code == 1, result.output
-    assert "Internal error" not in result.stderr
-    assert not result.stdout.strip()
-    return " ".join(result.stderr.split())
 
 
 def table(path: str) -> list[dict[str, str]]:
@@ -128,7 +101,7 @@ def test_a_run_from_its_own_files_gives_the_same_numbers() -> None:
     )  # fmt: skip
     assert whole["overall"] == again["overall"]
     assert whole["images"] == again["images"]
-    for name in ("image_list_sha256", "predictions_sha256", "lexicon_sha256", "tokenizer"):
+    for name in ("image_list_sha256", "predictions_sha256", "lexicon_sha256", "objects_sha256", "tokenizer"):
         assert whole["provenance"][name] == again["provenance"][name]
     assert [image["image_id"] for image in whole["images"]] == [1, 2, 3]
     assert json.loads(Path("first/eval.json").read_text("utf-8")) == whole
@@ -234,6 +207,33 @@ def test_files_of_a_report() -> None:
     assert provenance["bootstrap"] == {"draws": 1000, "seed": 0}
 
 
+def test_a_page_is_written_unless_it_is_not_wanted() -> None:
+    report(*FILES, "--chair", "--out", "with")
+    report(*FILES, "--chair", "--out", "without", "--no-html")
+    assert Path("with/eval.html").is_file() and not Path("without/eval.html").exists()
+
+
+def test_a_folder_never_holds_files_of_two_evaluations() -> None:
+    """With --force the tables and the page of the evaluation before would stay beside other figures."""
+    report(*FILES, "--chair", "--out", "scores")
+    report(*FILES, *PYTHON_BLEU, "--out", "scores", "--no-html", "--force")
+    assert {file.name for file in Path("scores").iterdir()} == {
+        "eval.json", "eval.csv", "predictions.json", "images.txt",
+    }  # fmt: skip
+    Path("page").mkdir()
+    Path("page/eval.html").write_text("of another one")
+    assert "eval.html" in refusal(*FILES, "--chair", "--no-html", "--out", "page")
+
+
+def test_tables_fit_a_terminal_and_have_the_frequent_words() -> None:
+    write(Path("ours.json"), results({**CAPTIONS, 1: "a baseball glove, a parking meter and a man"}))
+    result = invoke(*FILES, "--chair", "--frequent", "paper-coco", "--compare", "theirs.json", "--out", "scores")
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert re.search(r"^man +1\.0000 +1\.0000 +1\.0000 +1 +1 *$", result.stdout, re.M)
+    assert "Frequent words</h2>" in Path("scores/eval.html").read_text()
+
+
 def test_existing_outputs_are_kept() -> None:
     report(*FILES, "--chair", "--out", "scores")
     before = Path("scores/eval.json").read_bytes()
@@ -295,162 +295,6 @@ def test_an_instance_file_may_know_more_pictures() -> None:
     result = invoke(*FILES, "--chair")
     assert result.exit_code == 0
     assert "2 further pictures" in result.stderr
-
-
-BAD = {
-    "unknown id": ("ours.json", results({**CAPTIONS, 99: "a dog"}), "entry 5: image id 99"),
-    "string ids": (
-        "ours.json",
-        [{"image_id": str(key), "caption": text} for key, text in CAPTIONS.items()],
-        "entry 1: '1'",
-    ),
-    "duplicate ids": (
-        "ours.json",
-        [*results(CAPTIONS), *results({3: "a bus"})],
-        "occur twice (line 1, entry 5: image id 3)",
-    ),
-    "empty caption": ("ours.json", results({**CAPTIONS, 3: "  "}), "entry 3: image id 3"),
-    "no caption at all": ("ours.json", [], "no caption"),
-    "NaN": ("ours.json", '[{"image_id": 1, "caption": NaN}]', "entry 1: image id 1, NaN"),
-    "wrong format": ("ours.json", {"captions": CAPTIONS}, "'imgToEval'"),
-    "annotations as predictions": ("ours.json", caption_file(), "COCO annotation file"),
-    "torn predictions": ("ours.json", json.dumps(results(CAPTIONS))[:-20], "line 1"),
-    "no reference": ("captions.json", caption_file({**REFERENCES, 3: []}), "image ids 3"),
-    "empty reference": ("captions.json", caption_file({**REFERENCES, 3: [" "]}), "image id 3"),
-    "string ids of pictures": (
-        "captions.json",
-        json.dumps(caption_file()).replace('"id": 2, "file', '"id": "2", "file'),
-        "'2'",
-    ),
-    "pictures twice": (
-        "captions.json",
-        {**caption_file(), "images": caption_file()["images"] * 2},
-        "occur twice (1, 2, 3",
-    ),
-    "NaN reference": (
-        "captions.json",
-        '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "caption": NaN}]}',
-        "image id 1",
-    ),
-    "no picture": ("captions.json", {"images": [], "annotations": []}, "no picture"),
-    "list for annotations": ("captions.json", results(CAPTIONS), "begins with '{'"),
-    "torn annotations": ("captions.json", json.dumps(caption_file())[:-20], "captions.json"),
-    "no images table": ("captions.json", {"annotations": []}, "no list 'images'"),
-    "reference of no picture": (
-        "captions.json",
-        {**caption_file(), "annotations": [{"image_id": 77, "caption": "a dog"}]},
-        "image id 77",
-    ),
-    "instances lack a picture": ("instances.json", instance_file({1: ["horse"], 2: [], 3: []}), "image id 4"),
-    "NaN box": ("instances.json", json.dumps(instance_file()).replace("[1, 1, 9, 9]", "[1, NaN, 9, 9]", 1), "object 0"),
-    "unknown category": (
-        "instances.json",
-        json.dumps(instance_file()).replace('"category_id": 1,', '"category_id": 55,'),
-        "55",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_with_its_place(name: str) -> None:
-    file, content, place = BAD[name]
-    write(Path(file), content)
-    message = refusal(*FILES, "--chair", "--metrics", "bleu", "--out", "scores")
-    assert file.split(".")[0] in message
-    assert place in message
-    assert "Expected" in message
-    assert not Path("scores").exists()
-
-
-@pytest.mark.parametrize("file", ["ours.json", "captions.json", "instances.json", "theirs.json"])
-def test_a_hundred_megabytes_of_junk_are_refused(file: str) -> None:
-    with Path(file).open("wb") as stream:
-        for _ in range(100):
-            stream.write(b"junk" * 2**18)
-    assert file in refusal(*FILES, "--chair", "--compare", "theirs.json")
-
-
-def test_missing_files_are_named() -> None:
-    for file in ("ours.json", "captions.json", "instances.json"):
-        content = Path(file).read_text()
-        Path(file).unlink()
-        assert file in refusal(*FILES, "--chair")
-        Path(file).write_text(content)
-    assert "none.json" in refusal(*FILES, "--chair", "--compare", "none.json")
-    assert "none.txt" in refusal(*FILES, "--chair", "--images", "none.txt")
-    assert "none.txt" in refusal(*FILES, "--chair", "--lexicon", "none.txt")
-
-
-def test_comparison_needs_the_same_pictures() -> None:
-    write(Path("theirs.json"), results({number: OTHERS[number] for number in (1, 2, 4)}))
-    message = refusal(*FILES, "--chair", "--compare", "theirs.json")
-    assert "lacks 1 pictures (image ids 3)" in message
-    write(Path("list.txt"), "[1,\n2, 4]")
-    assert len(report(*FILES, "--chair", "--compare", "theirs.json", "--images", "list.txt")["images"]) == 3
-    write(Path("ours.json"), results({number: CAPTIONS[number] for number in (1, 2)}))
-    message = refusal(*FILES, "--chair", "--compare", "theirs.json", "--partial")
-    assert "1 further pictures (image ids 4)" in message
-
-
-@pytest.mark.parametrize(
-    ("content", "place"),
-    [
-        ("1 2 x", "entry 3: 'x'"),
-        ("1 2 1", "occur twice (1)"),
-        ("", "no image id"),
-        ("1 99", "image ids 99"),
-        ("-1", "'-1'"),
-    ],
-)
-def test_image_lists_are_checked(content: str, place: str) -> None:
-    write(Path("list.txt"), content)
-    assert place in refusal(*FILES, "--chair", "--images", "list.txt")
-
-
-@pytest.mark.parametrize(
-    ("options", "part"),
-    [
-        (("--metrics", "none"), "No metric was chosen"),
-        (("--metrics", "ciderr"), "Did you mean 'cider'?"),
-        (("--metrics", "none,cider"), "none alone"),
-        (("--chair", "--truth", "reference"), "Did you mean 'references'?"),
-        (("--chair", "--frequent", "paper"), "paper-coco"),
-        (("--chair", "--html"), "--out"),
-        (("--chair", "--model", "m"), "--model and --predictions"),
-        (("--chair", "--corpus", "c"), "--corpus was given beside"),
-        (("--chair", "--features", "f.h5"), "--features was given beside"),
-        (("--metrics", "bleu", "--truth", "instances"), "--chair beside"),
-        (("--chair", "--set", "draws=0"), "draws is 0"),
-        (("--chair", "--set", "tokenizer=ptb"), "Unknown tokenizer"),
-    ],
-)
-def test_settings_that_cannot_be_used(options: tuple[str, ...], part: str) -> None:
-    assert part in refusal(*FILES, *options)
-
-
-def test_a_model_needs_the_pictures_of_annotation_files() -> None:
-    assert "--pictures" in refusal("--captions", "captions.json", "--chair")
-    assert "--predictions" in refusal("--chair", "--partial")
-    assert "--captions" in refusal("--predictions", "ours.json", "--instances", "instances.json", "--metrics", "cider")
-
-
-def test_several_processes_have_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "0")
-    assert "without torchrun" in refusal(*FILES, "--chair")
-
-
-def test_all_problems_of_the_settings_are_told_at_once() -> None:
-    with pytest.raises(ConfigError) as caught:
-        EvaluateConfig(beam=0, limit=0, metrics=("cidr",), html=True)
-    for part in ("beam is 0", "limit is 0", "'cidr'", "--html"):
-        assert part in str(caught.value)
-
-
-def test_a_library_call_raises_what_the_command_prints() -> None:
-    write(Path("ours.json"), results({99: "a dog"}))
-    with pytest.raises(CorpusError, match="image id 99"):
-        run(EvaluateConfig(predictions=Path("ours.json"), captions=Path("captions.json"), chair=True))
 
 
 def test_a_list_of_the_original_chair_can_be_read() -> None:

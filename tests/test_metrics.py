@@ -125,6 +125,20 @@ def test_meteor_follows_from_its_statistics(rotated: Rotated) -> None:
     assert drawn != pytest.approx(scores.per_picture[:10].mean(), abs=1e-6)  # it is no mean over captions
 
 
+@needs_java
+@needs_captions
+def test_meteor_of_captions_that_repeat_references_follows_from_its_statistics() -> None:
+    """METEOR counts no chunk of a caption that is a reference word for word, in a sum over captions too."""
+    references = dict(list(_references().items())[:8])
+    candidates = _rotate(references) | {picture: references[picture][1] for picture in list(references)[::2]}
+    scores = caption_metrics(candidates, references, ("meteor",)).scores["meteor"]
+    assert scores.value == pytest.approx(_score_directly(candidates, references)["meteor"][0], abs=1e-6)
+    assert scores.resampled(np.ones((1, 8), np.int32)) == pytest.approx(scores.value, abs=1e-9)
+    assert scores.figure is not None and scores.statistics is not None
+    assert scores.figure(scores.statistics) == pytest.approx(scores.per_picture, abs=1e-9)
+    assert scores.per_picture[::2] == pytest.approx(1.0)  # word for word
+
+
 @needs_captions
 def test_every_metric_of_drawn_pictures_is_that_of_a_corpus_of_them() -> None:
     references = _references()

@@ -100,6 +100,12 @@ def test_lack_of_memory_is_told_apart(stand_in: MakeJava) -> None:
         tokenize_all_with_java(["a dog"], JavaLimits("512m"))
 
 
+def test_more_memory_than_there_is_is_told_apart(stand_in: MakeJava) -> None:
+    stand_in("print('Could not reserve enough space for 1048574951424KB object heap', file=sys.stderr); sys.exit(1)")
+    with pytest.raises(DependencyError, match=r"900000G of memory are not to be had. Allow less \(java_memory\)"):
+        tokenize_all_with_java(["a dog"], JavaLimits("900000G"))
+
+
 def test_answers_that_do_not_fit_are_refused(stand_in: MakeJava) -> None:
     stand_in("print('a dog')")
     with pytest.raises(DependencyError, match="it returned 1 lines for 2 captions"):

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "capxai eval --chair",
-    "capxai eval --model runs/x --split robust --out scores --html",
+    "capxai eval --model runs/x --split robust --out scores",
     "capxai eval --predictions captions.json --captions captions_val2017.json --instances instances_val2017.json",
     "capxai eval --predictions ours.json --compare theirs.json --corpus coco --metrics bleu,cider --chair",
 )
 
 _PAIRS_SHOWN = 10
+_NARROW = {"mentioned": "captions", "hallucinations": "false"}
 
 _MODEL = "What is measured"
 _TRUTH = "What it is compared with"
@@ -178,7 +179,15 @@ Out = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
-Html = Annotated[bool, typer.Option("--html", help="Write the page eval.html too.", rich_help_panel=_OUTPUT)]
+Html = Annotated[
+    bool | None,
+    typer.Option(
+        "--html/--no-html",
+        help="Write a page for the browser, eval.html.",
+        show_default="with --out",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 
 
 def evaluate(
@@ -202,7 +211,7 @@ def evaluate(
     frequent: Frequent = None,
     compare: Compare = None,
     out: Out = None,
-    html: Html = False,
+    html: Html = None,
     force: Force = False,
     device: Device = None,
     seed: Seed = None,
@@ -218,8 +227,8 @@ def evaluate(
     from capxai.recipes.evaluate import run
     from capxai.recipes.evaluation_config import EvaluateConfig
 
-    typed["metrics"] = None if metrics is None else tuple(part.strip() for part in metrics.split(","))
-    typed |= {name: typed[name] or None for name in ("partial", "allow_empty", "html", "force")}
+    typed["metrics"] = None if metrics is None else tuple(part.strip().lower() for part in metrics.split(","))
+    typed |= {name: typed[name] or None for name in ("partial", "allow_empty", "force")}
     report = run(resolve(EvaluateConfig, config, settings or (), **typed), RichReporter(quiet)).to_json()
     if json:
         print_json(report)
@@ -235,7 +244,8 @@ def print_report(report: JsonObject) -> None:
     from capxai.recipes.evaluation_titles import CAPTION_METRICS
 
     print_line(" ".join(part for part in (report["model"], "on", report["corpus"], report["split"]) if part))
-    print_line(f"{len(report['images']):,} pictures; intervals: 95 %, bootstrap over pictures")
+    count = len(report["images"])
+    print_line(f"{count:,} picture{'s'[: count != 1]}; intervals: 95 %, bootstrap over pictures")
     overall = report["overall"]
     _print_figures("Captions", {name: overall[name] for name in overall if name in CAPTION_METRICS})
     _print_figures("Objects", {name: overall[name] for name in overall if name not in CAPTION_METRICS})
@@ -245,7 +255,11 @@ def print_report(report: JsonObject) -> None:
         print_line(f"Not run: {name}. {reason}")
     if "comparison" in report:
         _print_comparison(report["comparison"])
-    _print_categories(report.get("categories") or {})
+    _print_scores("Categories (false: mentions where it is not)", report.get("categories") or {})
+    frequent = report.get("frequent_words") or {}
+    _print_scores(
+        f"Frequent words ({frequent.get('list')}; pictures: with the word in a reference)", frequent.get("words") or {}
+    )
     _print_pairs("Most frequent confusions: hallucinated, and there instead", report.get("confusions") or [])
     _print_pairs(
         "Most frequent co-occurrences: hallucinated, and rightly named beside it", report.get("cooccurrences") or []
@@ -278,18 +292,19 @@ def _print_comparison(comparison: JsonObject) -> None:
     print_table(f"Compared with {comparison['other']}, paired", ("", *keys), rows)
 
 
-def _print_categories(categories: Mapping[str, JsonObject]) -> None:
+def _print_scores(heading: str, scores: Mapping[str, JsonObject]) -> None:
+    """Write a table with a row for each category or word; it fits a terminal of 80 columns."""
     from capxai.recipes.evaluation_titles import number
 
-    if not categories:
+    if not scores:
         return
-    columns = list(dict.fromkeys(column for score in categories.values() for column in score))
+    columns = list(dict.fromkeys(column for score in scores.values() for column in score))
     rows = [
         (name, *(str(score[column]) if isinstance(score[column], int) else number(score[column]) for column in columns))
-        for name, score in categories.items()
+        for name, score in scores.items()
     ]
     print_line("")
-    print_table("Categories", ("", *(column.replace("_", " ") for column in columns)), rows)
+    print_table(heading, ("", *(_NARROW.get(column, column) for column in columns)), rows)
 
 
 def _print_pairs(title: str, pairs: Sequence[JsonObject]) -> None:

@@ -45,11 +45,23 @@ def meteor(candidates: Sequence[str], references: Sequence[Sequence[str]], limit
         statistics = np.array([_numbers(process, answer, STATISTICS) for answer in answers])
         scores = process.ask(["EVAL ||| " + " ||| ".join(answers)], len(lines) + 1)
         found = np.array([_numbers(process, answer, 1)[0] for answer in scores])
-    return MetricScores(float(found[-1]), found[:-1], statistics, meteor_of_statistics)
+    return MetricScores(float(found[-1]), found[:-1], summable(statistics), meteor_of_statistics)
+
+
+def summable(statistics: Floats) -> Floats:
+    """Prepare statistics of captions (N, S) for sums over captions, as METEOR sums them.
+
+    A caption that is a reference word for word has one chunk, which is no fragmentation: its chunk is not counted. In `scenes`, and
+    wherever captions repeat references, the sums would else be too low.
+    """
+    counted = statistics.copy()
+    chunks, ours, theirs = (statistics[:, place] for place in (20, 21, 22))
+    counted[(chunks == 1) & (ours == statistics[:, 0]) & (theirs == statistics[:, 1]), 20] = 0
+    return counted
 
 
 def meteor_of_statistics(statistics: Floats) -> Floats:
-    """Compute METEOR from statistics (..., S): of one caption, or summed over captions; returns (...).
+    """Compute METEOR from `summable` statistics (..., S): of one caption, or summed over captions; returns (...).
 
     With m the weighted matches (content words count delta, function words 1 - delta) and l the weighted length on a side,
     P = m/l of the caption, R = m/l of the reference, F = 1 / (alpha / R + (1 - alpha) / P), and the score is
@@ -64,8 +76,7 @@ def meteor_of_statistics(statistics: Floats) -> Floats:
     precision, recall = of_sides
     score = _ratio(precision * recall, ALPHA * precision + (1 - ALPHA) * recall)
     chunks, ours, theirs = (statistics[..., place] for place in (20, 21, 22))
-    whole = (chunks == 1) & (ours == statistics[..., 0]) & (theirs == statistics[..., 1])  # word for word
-    fragmentation = np.where(whole, 0.0, _ratio(chunks, (ours + theirs) / 2))
+    fragmentation = _ratio(chunks, (ours + theirs) / 2)
     found: Floats = score * (1 - GAMMA * fragmentation**BETA)
     return found
 

@@ -27,6 +27,7 @@ SHOWN_LINES = 8
 
 _MEMORY = re.compile(r"[1-9][0-9]*[kKmMgG]?")
 _NO_MEMORY = re.compile(r"OutOfMemoryError|(?:maximum|object) heap")
+_TOO_MUCH = re.compile(r"not reserve enough space|exceeds the maximum")
 _UTF8 = ("-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Dsun.jnu.encoding=UTF-8")
 
 
@@ -110,6 +111,8 @@ class JavaProcess:
         said = said or self._heard  # a virtual machine that cannot start complains in its output
         if self._timed_out.is_set():
             what, advice = f"it was stopped after {self.limits.seconds:g} s", "Allow more time (java_seconds)."
+        elif any(_TOO_MUCH.search(line) for line in said):
+            what, advice = f"{self.limits.memory} of memory are not to be had", "Allow less (java_memory), as in 1G."
         elif any(_NO_MEMORY.search(line) for line in said):
             what, advice = f"{self.limits.memory} of memory did not do", "Allow more memory (java_memory), as in 4G."
         else:

@@ -71,8 +71,10 @@ def read_predictions(
     try:
         kind = reading.read(text)
     except NotJsonError as error:
-        reading.problems.note(f"{error}, after {len(reading.captions)} good captions")
+        good = len(reading.captions)
+        reading.problems.note(f"{error}, after {good:,} good caption{'s'[: good != 1]}" if good else str(error))
         kind = "coco-results"
+        reading.count += 1
     if not reading.captions and not reading.count:
         reading.problems.note("no caption")
     reading.problems.raise_if_any(
@@ -181,7 +183,7 @@ class _Reading:
         if image_id in self.captions:
             return "image ids that occur twice", f": image id {image_id}"
         if self._known is not None and image_id not in self._known:
-            return "image ids of no picture", f": image id {image_id}"
+            return "image ids of no picture", f": image id {_shown(image_id)}"
         if caption == "" and self._allow_empty:
             return None
         return _caption_problem(image_id, caption)

@@ -34,9 +34,11 @@ def run(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateReport:
     from capxai.recipes.evaluation_subject import captioned_subject, given_subject, open_model, read_ground
 
     if config.out is not None:
-        refuse_existing(config.out, config.html, config.force)
+        refuse_existing(config.out, config.force)
     if config.predictions is not None:
         _refuse_processes()
+        if config.device != "auto":
+            reporter.note(f"The device '{config.device}' is not used: no model captions.")
         ground = read_ground(config, reporter)
         subject = given_subject(config.predictions, ground, reporter)
         return _measure(config, subject, _asked(config, ground, reporter), reporter)
@@ -92,7 +94,7 @@ def _measure(config: EvaluateConfig, subject: Subject, asked: Asked, reporter: R
     )
     if config.out is not None:
         write_report(
-            report, config.out, {picture.id: picture.path for picture in pictures.pictures} if config.html else None
+            report, config.out, {picture.id: picture.path for picture in pictures.pictures} if config.page else None
         )
         reporter.note(f"Written: {config.out}.")
     return report
@@ -121,10 +123,11 @@ def _asked(config: EvaluateConfig, ground: Ground, reporter: Reporter) -> Asked:
 
 def _object_question(config: EvaluateConfig, ground: Ground, reporter: Reporter) -> ObjectQuestion | None:
     """Say what to ask about objects; None where nobody asks, or nobody does by name and there is nothing to compare with."""
+    from capxai.errors import CorpusError
     from capxai.evaluate.lexicon import coco_lexicon
     from capxai.evaluate.lexicon_file import read_lexicon
     from capxai.recipes.evaluation_scores import ObjectQuestion
-    from capxai.recipes.object_scores import frequent_words, unmentionable
+    from capxai.recipes.object_scores import available_truth, frequent_words, split_truths, unmentionable
 
     pictures = ground.pictures
     if not config.objects_asked:
@@ -134,21 +137,38 @@ def _object_question(config: EvaluateConfig, ground: Ground, reporter: Reporter)
     if config.chair is None and categories and len(unmentionable(pictures, lexicon)) == len(categories):
         reporter.note("The lexicon has no word for any category of these pictures: objects are not measured.")
         return None
+    truth = cast("Truth | None", config.truth) or available_truth(pictures)
+    truths = split_truths(pictures, lexicon, truth)
+    if not any(one.objects for one in truths):
+        if config.chair is None:
+            reporter.note("No picture has an object that the lexicon knows: objects are not measured.")
+            return None
+        raise CorpusError(
+            f"None of the {len(pictures):,} pictures of '{pictures.name}' has an object in its ground truth ({truth}). Expected objects, "
+            "for else every mention would be a hallucination. Check the annotation files, or leave --chair out."
+        )
     frequent = None
     if config.frequent is not None:
         frequent = frequent_words(FREQUENT[config.frequent], ground.training, lexicon)
-    return ObjectQuestion(lexicon, cast("Truth | None", config.truth), frequent)
+    return ObjectQuestion(lexicon, truth, truths, frequent)
 
 
 def _notes(subject: Subject) -> list[str]:
-    empty = [number for number, caption in subject.captions.items() if not caption.strip()]
-    if not empty:
-        return []
-    shown = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
-    return [
-        f"{len(empty):,} captions are empty (image ids {shown}); they count as captions that say nothing. Measuring them again from a "
-        "file needs --allow-empty."
-    ]
+    from capxai.data.vocabulary import tokenize
+    from capxai.recipes.evaluation_truth import named
+
+    wordless = [number for number, caption in subject.captions.items() if not tokenize(caption)]
+    empty = [number for number in wordless if not subject.captions[number].strip()]
+    notes = []
+    if len(wordless) > len(empty):
+        marks = [number for number in wordless if number not in set(empty)]
+        notes.append(f"{len(marks):,} captions hold no word ({named(marks)}); they score 0 and name no object.")
+    if empty:
+        notes.append(
+            f"{len(empty):,} captions are empty ({named(empty)}); they score 0 and name no object. Measuring them again from a file "
+            "needs --allow-empty."
+        )
+    return notes
 
 
 def _comparison(

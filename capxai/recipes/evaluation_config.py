@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from capxai.errors import ConfigError, unknown_choice
+from capxai.evaluate.java_process import JavaLimits
 
 METRICS = ("bleu", "meteor", "rouge-l", "cider", "spice")
 ALL, NONE = "all", "none"
@@ -50,7 +51,7 @@ class EvaluateConfig:
         seed: Seed of the bootstrap.
         device: Name of the device.
         out: Folder for the report's files; None writes nothing.
-        html: Write the page eval.html too.
+        html: Whether to write the page eval.html; None writes it wherever there is ``out``.
         force: Replace outputs that are there.
     """
 
@@ -85,7 +86,7 @@ class EvaluateConfig:
     seed: int = 0
     device: str = "auto"
     out: Path | None = None
-    html: bool = False
+    html: bool | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -94,7 +95,7 @@ class EvaluateConfig:
         Raises:
             ConfigError: One or more settings cannot be used, or exclude each other.
         """
-        problems = [*_numbers(self), *_names(self), *_conflicts(self)]
+        problems = [*_numbers(self), *_names(self), *_conflicts(self), *_unused(self)]
         if problems:
             raise ConfigError("These settings of the evaluation cannot be used:\n  " + "\n  ".join(problems))
 
@@ -108,6 +109,11 @@ class EvaluateConfig:
     def objects_asked(self) -> bool:
         """Whether objects are to be measured, by name or because nothing was named."""
         return self.chair is True or (self.chair is None and self.metrics is None)
+
+    @property
+    def page(self) -> bool:
+        """Whether the page is written."""
+        return self.out is not None and self.html is not False
 
     @property
     def files_given(self) -> bool:
@@ -125,13 +131,21 @@ def _numbers(config: EvaluateConfig) -> list[str]:
         problems.append(f"limit is {config.limit}. Expected 1 or more, or none.")
     if config.seed < 0:
         problems.append(f"seed is {config.seed}. Expected 0 or more.")
+    try:
+        JavaLimits(config.java_memory or "2G", config.java_seconds)
+    except ConfigError as error:
+        problems.append(str(error))
     return problems
 
 
 def _names(config: EvaluateConfig) -> list[str]:
     known = (*METRICS, ALL, NONE)
     problems = [unknown_choice("metric", name, known) for name in config.metrics or () if name not in known]
-    if config.metrics is not None and (not config.metrics or (len(set(config.metrics)) > 1 and NONE in config.metrics)):
+    if (
+        config.metrics is not None
+        and not problems
+        and (not config.metrics or (len(set(config.metrics)) > 1 and NONE in config.metrics))
+    ):
         problems.append(f"metrics are '{','.join(config.metrics)}'. Expected names, or all, or none alone.")
     for kind, given, choices in (
         ("truth", config.truth, TRUTHS),
@@ -147,7 +161,8 @@ def _conflicts(config: EvaluateConfig) -> list[str]:
     """Find settings that exclude each other or need another one."""
     files, given = config.files_given, config.predictions is not None
     found = {
-        "No metric was chosen. Expected at least one. Choose --chair, --metrics, or both.": not config.caption_metrics
+        "No metric was chosen. Expected at least one. Choose --chair, --metrics, or both.": set(config.metrics or ())
+        == {NONE}
         and config.chair is not True,
         "--model and --predictions were both given. Expected captions of one of them.": given
         and config.model is not None,
@@ -165,9 +180,49 @@ def _conflicts(config: EvaluateConfig) -> list[str]:
             config.lexicon is not None or config.truth is not None or config.frequent is not None
         )
         and not config.objects_asked,
-        "--html was given without --out. Expected a folder for the page.": config.html and config.out is None,
-        "--instances was given without --captions, and caption metrics or references were asked for. Expected references.": files
+        "--html was given without --out. Expected a folder for the page.": config.html is True and config.out is None,
+        "--instances was given without --captions; caption metrics, --frequent and this --truth need references.": files
         and config.captions is None
-        and (bool(config.metrics and config.caption_metrics) or config.truth in ("references", "both")),
+        and (
+            bool(config.metrics and config.caption_metrics)
+            or config.truth in ("references", "both")
+            or config.frequent is not None
+        ),
+        "--captions was given without --instances, and objects of instances were asked for. Expected an instance file.": files
+        and config.instances is None
+        and config.truth in ("instances", "both"),
     }
     return [message for message, wrong in found.items() if wrong]
+
+
+def _unused(config: EvaluateConfig) -> list[str]:
+    """Find settings that differ from their defaults and that nothing would use."""
+    rules = (
+        (("beam", "maximum_length", "batch_size"), config.predictions is not None, "the captions are given"),
+        (("split",), config.files_given, "annotation files have no splits"),
+        (
+            ("pictures",),
+            config.predictions is not None and not config.page,
+            "they are for a model, or the page in --out",
+        ),
+        (("force",), config.out is None, "nothing is written without --out"),
+        (
+            ("size", "corpus_seed"),
+            config.files_given or config.corpus is not None,
+            "they are of the built-in corpus, which is not measured on",
+        ),
+        (
+            ("tokenizer", "java_memory", "java_seconds", "spice_models"),
+            not config.caption_metrics,
+            "no caption metric is measured",
+        ),
+    )
+    defaults = {field.name: field.default for field in fields(config)}
+    problems = []
+    for names, useless, reason in rules:
+        changed = [f"{name} = {getattr(config, name)}" for name in names if getattr(config, name) != defaults[name]]
+        if useless and changed:
+            problems.append(
+                f"{', '.join(changed)} would change nothing, since {reason}. Expected settings that count. Leave it out."
+            )
+    return problems

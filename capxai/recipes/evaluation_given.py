@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from capxai.data.corpus import Split
 from capxai.errors import CorpusError
 from capxai.evaluate.predictions import read_predictions
-from capxai.recipes.evaluation_truth import restricted
+from capxai.recipes.evaluation_truth import named, restricted
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def given_captions(path: Path, split: Split, choice: Choice) -> tuple[Split, dic
     missing = [picture.id for picture in pictures.pictures if picture.id not in captions]
     if missing:
         raise CorpusError(
-            f"'{path}' has no caption for {len(missing):,} of {len(pictures):,} pictures ({_named(missing)}). Expected one for "
+            f"'{path}' has no caption for {len(missing):,} of {len(pictures):,} pictures ({named(missing)}). Expected one for "
             "each. Caption them too, or measure only those that have one with --partial."
         )
     return pictures, {picture.id: captions[picture.id] for picture in pictures.pictures}
@@ -77,14 +77,10 @@ def captions_to_compare(path: Path, split: Split, pictures: Split, choice: Choic
     missing = [number for number in wanted if number not in captions]
     further = [] if choice.chosen else sorted(set(captions) - set(wanted))
     if missing or further:
-        parts = [f"lacks {len(missing):,} pictures ({_named(missing)})"] if missing else []
-        parts += [f"has {len(further):,} further pictures ({_named(further)})"] if further else []
+        parts = [f"lacks {len(missing):,} pictures ({named(missing)})"] if missing else []
+        parts += [f"has {len(further):,} further pictures ({named(further)})"] if further else []
         raise CorpusError(
             f"'{path}' {' and '.join(parts)}. Expected captions of the same {len(wanted):,} pictures, for a paired comparison. "
             "Caption the same pictures with both, or name those to compare with --images."
         )
     return {number: captions[number] for number in wanted}
-
-
-def _named(ids: Sequence[int]) -> str:
-    return "image ids " + ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")

@@ -39,7 +39,7 @@ def render_page(report: JsonObject, paths: Mapping[int, Path], budget: Budget | 
         "notes": "\n".join(f'<p class="note" role="note">{escape(note)}</p>' for note in notes),
         "figures": _figures(report),
         "comparison": _comparison(report.get("comparison")),
-        "categories": _details(_categories(report, places) + _pairs(report)),
+        "categories": _details(_categories(report, places) + _frequent(report) + _pairs(report)),
         "pictures": _pictures(cards.html, report, places) if cards.count else "",
         "provenance": _provenance(report["provenance"]),
     }
@@ -126,6 +126,18 @@ def _categories(report: JsonObject, places: Mapping[str, int]) -> str:
     hint = "A category's name shows its pictures below."
     table = _table(["category", *(column.replace("_", " ") for column in columns)], rows)
     return f'<h2>Categories</h2><p class="hint">{hint}</p><div class="tall" tabindex="0">{table}</div>'
+
+
+def _frequent(report: JsonObject) -> str:
+    """Write the table of frequent object words, where the report has one."""
+    words = report.get("frequent_words", {}).get("words")
+    if not words:
+        return ""
+    columns = list(next(iter(words.values())))
+    rows = [_row(word, [_cell(score[column]) for column in columns]) for word, score in words.items()]
+    hint = f"The list '{report['frequent_words']['list']}'. Pictures: with the word in a reference; mentioned: captions that say it."
+    table = _table(["word", *columns], rows)
+    return f'<h2>Frequent words</h2><p class="hint">{escape(hint)}</p><div class="tall" tabindex="0">{table}</div>'
 
 
 def _category_row(name: str, score: JsonObject, columns: Sequence[str], place: int) -> str:

@@ -29,6 +29,7 @@ CATEGORIES_FILE = "categories.csv"
 PREDICTIONS_FILE = "predictions.json"
 IMAGES_FILE = "images.txt"
 PAGE_FILE = "eval.html"
+FILES = (EVALUATION_FILE, PICTURES_FILE, CATEGORIES_FILE, PREDICTIONS_FILE, IMAGES_FILE, PAGE_FILE)
 
 _BETWEEN = "; "
 
@@ -96,21 +97,13 @@ def pictures_of(captions: Mapping[int, str], split: Split, scores: Scores) -> li
     return images
 
 
-def refuse_existing(folder: Path, page: bool, force: bool) -> None:
+def refuse_existing(folder: Path, force: bool) -> None:
     """See that no output would be replaced.
 
     Raises:
         CapxaiError: One is there and ``force`` is off.
     """
-    names = [
-        EVALUATION_FILE,
-        PICTURES_FILE,
-        CATEGORIES_FILE,
-        PREDICTIONS_FILE,
-        IMAGES_FILE,
-        *([PAGE_FILE] if page else []),
-    ]
-    present = [name for name in names if (folder / name).exists()]
+    present = [name for name in FILES if (folder / name).exists()]
     if present and not force:
         raise CapxaiError(
             f"'{folder}' already holds {', '.join(present)}, which were kept. Expected a folder without an evaluation. "
@@ -119,7 +112,7 @@ def refuse_existing(folder: Path, page: bool, force: bool) -> None:
 
 
 def write_report(report: EvaluateReport, folder: Path, paths: Mapping[int, Path] | None) -> None:
-    """Write the files of a report, each as a whole.
+    """Write the files of a report, each as a whole; those of an earlier one that have no successor are removed.
 
     Args:
         report: What was found.
@@ -135,11 +128,26 @@ def write_report(report: EvaluateReport, folder: Path, paths: Mapping[int, Path]
     write_atomically(folder / PICTURES_FILE, _encoded(_picture_rows(report.images)))
     if value.get("categories"):
         write_atomically(folder / CATEGORIES_FILE, _encoded(_category_rows(value["categories"])))
+    else:
+        _remove(folder / CATEGORIES_FILE)
     if paths is not None:
         from capxai.recipes.evaluation_page import render_page
 
         write_atomically(folder / PAGE_FILE, render_page(value, paths).encode("utf-8", "replace"))
+    else:
+        _remove(folder / PAGE_FILE)
     write_json_atomically(folder / EVALUATION_FILE, value)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file of an earlier evaluation, whose figures are no longer those of the folder."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CapxaiError(
+            f"'{path}' of an earlier evaluation could not be removed ({error.strerror}). Expected a folder of one evaluation. "
+            "Remove it, or choose another folder."
+        ) from error
 
 
 def _picture_rows(images: Sequence[JsonObject]) -> list[list[object]]:

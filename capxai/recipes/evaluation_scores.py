@@ -5,6 +5,8 @@ Axes: N pictures, D draws.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,9 +15,10 @@ from capxai.data.corpus import Split
 from capxai.errors import DependencyError
 from capxai.evaluate.bootstrap import Estimate, Values, Weights, estimate
 from capxai.evaluate.lexicon import Lexicon
-from capxai.evaluate.objects import ObjectReport, Truth
+from capxai.evaluate.objects import ObjectReport, PictureTruth, Truth, score_objects
 from capxai.recipes.caption_metrics import MetricOptions, caption_metrics
-from capxai.recipes.object_scores import available_truth, score_captions, score_frequent_words, unmentionable
+from capxai.recipes.evaluation_truth import named
+from capxai.recipes.object_scores import score_frequent_words, unmentionable
 from capxai.types import JsonObject, Reporter
 
 if TYPE_CHECKING:
@@ -45,12 +48,14 @@ class ObjectQuestion:
 
     Attributes:
         lexicon: Which words name what.
-        truth: Where the objects of a picture are taken from; None takes what there is.
+        truth: Where the objects of a picture are taken from.
+        truths: The objects of each picture, in the order of the split.
         frequent: Frequent object words to measure, or None.
     """
 
     lexicon: Lexicon
-    truth: Truth | None = None
+    truth: Truth
+    truths: Sequence[PictureTruth] = field(repr=False)
     frequent: WordList | None = None
 
 
@@ -118,7 +123,7 @@ def score(captions: Mapping[int, str], split: Split, asked: Asked, reporter: Rep
     """
     parts = [_captions(captions, split, asked, reporter)] if asked.metrics else []
     if asked.objects is not None:
-        parts.append(_objects(list(captions.values()), split, asked.objects, asked.weights))
+        parts.append(_objects(captions, split, asked.objects, asked.weights))
     skipped = {name: reason for part in parts for name, reason in part.skipped.items()}
     if not any(part.figures for part in parts):
         reasons = "\n  ".join(f"{name}: {reason}" for name, reason in skipped.items())
@@ -144,10 +149,10 @@ def _captions(captions: Mapping[int, str], split: Split, asked: Asked, reporter:
     return Scores(figures, metrics=pictures, skipped=found.not_run, notes=found.notes, details=details)
 
 
-def _objects(captions: Sequence[str], split: Split, question: ObjectQuestion, weights: Weights) -> Scores:
+def _objects(captions: Mapping[int, str], split: Split, question: ObjectQuestion, weights: Weights) -> Scores:
     """Measure objects and frequent object words."""
     lexicon = question.lexicon
-    report = score_captions(captions, split, lexicon, truth=question.truth, weights=weights)
+    report = score_objects(captions, question.truths, lexicon, weights=weights)
     values, spreads = report.values(), report.resampled(weights)
     undefined = () if report.counts["mentions"] else ("chair_i",)
     figures = {name: Figure(values[name], spreads[name]) for name in values if name not in undefined}
@@ -156,15 +161,38 @@ def _objects(captions: Sequence[str], split: Split, question: ObjectQuestion, we
         notes.append(
             "No caption names an object of the lexicon: CHAIRi is not defined, and a CHAIRs of 0 says nothing."
         )
-    missing = unmentionable(split, lexicon)
-    if missing and question.truth != "references":
-        notes.append(f"The lexicon has no word for {', '.join(missing)}; objects of these categories do not count.")
+    notes += _notes_of_truth(split, question)
     frequent = None
     if question.frequent is not None:
-        frequent = score_frequent_words(captions, split, question.frequent, weights=weights)
+        frequent = score_frequent_words(list(captions.values()), split, question.frequent, weights=weights)
         drawn = frequent.resampled(weights)
         figures |= {name: Figure(found.value, drawn[name]) for name, found in frequent.overall.items()}
-    details: JsonObject = {"lexicon_sha256": lexicon.sha256, "truth": question.truth or available_truth(split)}
+    details: JsonObject = {
+        "lexicon_sha256": lexicon.sha256,
+        "truth": question.truth,
+        "objects_sha256": _hash_of_truths(question.truths),
+    }
     if frequent is not None:
         details["frequent_words"] = frequent.name
     return Scores(figures, undefined, objects=report, frequent=frequent, notes=tuple(notes), details=details)
+
+
+def _notes_of_truth(split: Split, question: ObjectQuestion) -> list[str]:
+    """Say what the ground truth lacks."""
+    notes = []
+    missing = unmentionable(split, question.lexicon)
+    if missing and question.truth != "references":
+        notes.append(f"The lexicon has no word for {', '.join(missing)}; objects of these categories do not count.")
+    bare = [truth.image_id for truth in question.truths if not truth.objects]
+    if bare:
+        notes.append(
+            f"{len(bare):,} of {len(split):,} pictures have no object in their ground truth ({named(bare)}): whatever a caption names "
+            "there counts as hallucinated."
+        )
+    return notes
+
+
+def _hash_of_truths(truths: Sequence[PictureTruth]) -> str:
+    """Return the SHA-256 of what is in the pictures, whatever their order."""
+    rows = sorted((truth.image_id, sorted(truth.objects)) for truth in truths)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -94,7 +94,7 @@ def _split(config: EvaluateConfig, reporter: Reporter) -> tuple[str, Split, Spli
 def given_subject(path: Path, ground: Ground, reporter: Reporter) -> Subject:
     """Measure the captions of a file."""
     assert ground.given is not None
-    reporter.note(f"Captions: {path}, {len(ground.given):,} pictures.")
+    reporter.note(f"Captions: {path}, {len(ground.given):,} picture{'s'[: len(ground.given) != 1]}.")
     return Subject(str(path), ground, ground.given, {"predictions": str(path)})
 
 

@@ -18,11 +18,14 @@ from capxai.data.annotations import (
     read_objects,
 )
 from capxai.data.corpus import Split
+from capxai.data.vocabulary import tokenize
 from capxai.errors import CorpusError
 from capxai.types import Reporter
 
 _REMEDY = "Mend the file, or copy it again from where it came."
 _ID_LIST = re.compile(r"[\s,\[\]]+")
+LARGEST_LIST = 16 * 2**20
+"""Bytes of an image list. A million image ids fit in."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,16 @@ def read_annotation_files(files: AnnotationFiles, reporter: Reporter) -> Split:
     An instance file may know more pictures than the caption file; those are left out.
 
     Raises:
-        CorpusError: A file is missing, torn or contradicts itself, or the instance file does not list all pictures.
+        CorpusError: A file is missing, torn or contradicts itself, or the instance file does not list all pictures, or
+            there is no folder of pictures.
     """
     first = files.captions or files.instances
     if first is None:
         raise CorpusError("There is no annotation file. Expected one. Give --captions, --instances or both.")
+    if files.pictures is not None and not files.pictures.is_dir():
+        raise CorpusError(
+            f"There is no folder '{files.pictures}'. Expected the folder of the picture files. Check the path given with --pictures."
+        )
     content, problems = _read(first), Problems(first)
     pictures = _pictures(content, files.pictures, problems)
     ids = [picture.id for picture in pictures]
@@ -72,10 +80,13 @@ def _read(path: Path) -> Json:
     try:
         with path.open("rb") as file:
             first = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    except OSError:
-        first = b"{"  # the reader words this problem
+    except OSError as error:
+        raise CorpusError(
+            f"'{path}' cannot be read ({error.strerror}). Expected a COCO annotation file. Check the path given with --captions or "
+            "--instances."
+        ) from error
     if first != b"{":
-        found = f"{first!r} at its beginning" if first else "nothing in it"
+        found = f"{first.decode('latin-1')!r} at its beginning" if first else "nothing in it"
         raise CorpusError(
             f"'{path}' has {found}. Expected a COCO annotation file, which begins with '{{'. Check the path; "
             "captions to be measured are given with --predictions."
@@ -140,27 +151,38 @@ def read_image_list(path: Path) -> tuple[int, ...]:
     """Read a list of image ids: whole numbers between spaces, commas or line ends, brackets allowed.
 
     Raises:
-        CorpusError: The file cannot be read, is empty, or holds something else or an id twice.
+        CorpusError: The file cannot be read, is too large or empty, or holds something else or an id twice.
     """
-    try:
-        parts = _ID_LIST.split(path.read_text(encoding="utf-8-sig").strip())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise CorpusError(
-            f"The image list '{path}' cannot be read ({reason}). Expected image ids. Check the path."
-        ) from error
+    parts = [part for part in _ID_LIST.split(_list_text(path)) if part]
     problems, found = Problems(path), dict[int, None]()
-    for place, part in enumerate(part for part in parts if part):
+    for place, part in enumerate(parts, start=1):
         if not part.isascii() or not part.isdigit() or len(part) > 19:
-            problems.add("entries that are no image id", f"entry {place + 1}: {part[:40]!r}")
+            problems.add("entries that are no image id", f"entry {place}: {part[:40]!r}")
         elif int(part) in found:
-            problems.add("image ids that occur twice", part)
+            problems.add("image ids that occur twice", f"entry {place}: {part}")
         else:
             found[int(part)] = None
     if not found:
         problems.note("no image id")
     problems.raise_if_any("image ids, one a line", "Mend the named entries.")
     return tuple(found)
+
+
+def _list_text(path: Path) -> str:
+    """Read a text file that is not too large."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_LIST:
+            raise CorpusError(
+                f"The image list '{path}' has {size / 2**20:,.1f} MiB. Expected image ids, at most {LARGEST_LIST / 2**20:.0f} MiB of "
+                "them. Check that the file is the right one."
+            )
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise CorpusError(
+            f"The image list '{path}' cannot be read ({reason}). Expected image ids. Check the path."
+        ) from error
 
 
 def restricted(split: Split, images: Collection[int] | None, limit: int | None) -> Split:
@@ -174,7 +196,7 @@ def restricted(split: Split, images: Collection[int] | None, limit: int | None) 
         unknown = [number for number in images if number not in known]
         if unknown:
             raise CorpusError(
-                f"{len(unknown)} of {len(images)} image ids of the list are not in '{split.name}' ({_named(unknown)}). "
+                f"{len(unknown)} of {len(images)} image ids of the list are not in '{split.name}' ({named(unknown)}). "
                 f"Expected ids of its {len(known)} pictures. Check that list and annotations belong together."
             )
         wanted = frozenset(images)
@@ -183,18 +205,19 @@ def restricted(split: Split, images: Collection[int] | None, limit: int | None) 
 
 
 def refuse_missing_references(split: Split, remedy: str) -> None:
-    """See that every picture has a reference.
+    """See that every picture has a reference with a word in it.
 
     Raises:
         CorpusError: Some have none; the first of them are named.
     """
-    bare = [picture.id for picture in split.pictures if not split.captions[picture.id]]
+    bare = [picture.id for picture in split.pictures if not any(map(tokenize, split.captions[picture.id]))]
     if bare:
         raise CorpusError(
-            f"{len(bare)} of {len(split)} pictures of '{split.name}' have no reference caption ({_named(bare)}). Expected at least "
-            f"one for each picture. {remedy}"
+            f"{len(bare)} of {len(split)} pictures of '{split.name}' have no reference caption with a word in it "
+            f"({named(bare)}). Expected at least one for each picture. {remedy}"
         )
 
 
-def _named(ids: Sequence[int]) -> str:
+def named(ids: Sequence[int]) -> str:
+    """Name the first few of some pictures."""
     return "image ids " + ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")

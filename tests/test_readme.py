@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from authors_format import decoder_weights, vgg16_weights, write_checkpoint, write_word_map
+from small_corpora import write_coco, write_karpathy
 from typer.testing import CliRunner
 
 from capxai.cli.main import app
@@ -24,6 +28,10 @@ SHORTER = {
     "capxai train": "capxai train --set encoder_epochs=1 --set decoder_epochs=1 --set hidden_size=16 --set embedding_size=16",
     "--pictures 200": "--pictures 3",
     "--repeat 3": "--repeat 1 --size small",
+    "/data/coco": "coco-archives",
+    "--encoder vgg16": "--encoder vgg16 --encoder-weights random",
+    "self_critical_epochs=5": "self_critical_epochs=1",
+    "capxai eval --chair": "capxai eval --chair --set size=40",
 }
 
 
@@ -33,7 +41,7 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     lines = [line.split("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line.startswith("capxai ")]
+    return [line for line in lines if line.startswith(("capxai ", "torchrun "))]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,22 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = vgg16_weights(generator) | decoder_weights("ada-lstm", generator)
     write_checkpoint(folder / "BEST_checkpoint.pth", weights)
     write_word_map(folder / "WORDMAP.json")
+    write_coco(folder / "coco-archives", {"train2017": range(1, 9), "val2017": range(11, 17)})
+    write_karpathy(folder, "flickr30k", {"train": range(1, 6), "val": range(6, 8), "test": range(8, 10)})
+    (folder / "pictures").rename(folder / "flickr30k-images")
     return folder
+
+
+def run(line: str) -> tuple[int, str]:
+    """Run a command in the working folder; return its exit code and what it wrote."""
+    program, *words = shlex.split(line)
+    if program == "capxai":
+        result = CliRunner().invoke(app, words)
+        return result.exit_code, result.output
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_every_command_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,8 +78,8 @@ def test_every_command_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) ->
         line = command
         for long, short in SHORTER.items():
             line = line.replace(long, short)
-        result = CliRunner().invoke(app, shlex.split(line)[1:])
-        assert result.exit_code == 0, f"{command}\n{result.output}"
+        code, output = run(line)
+        assert code == 0, f"{command}\n{output}"
     assert (workplace / "explanations" / "image" / "explanation.html").is_file()
 
 

@@ -12,14 +12,15 @@ from typing import Annotated
 import typer
 
 import capxai
-from capxai.cli import (  # noqa: A004
+from capxai.cli import (
     analyze,
     bench,
     caption,
     doctor,
-    eval,
+    eval,  # noqa: A004
     explain,
     extract_features,
+    finetune,
     import_checkpoint,
     prepare,
     train,
@@ -34,6 +35,7 @@ VERBS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "caption": (caption.caption, caption.EXAMPLES),
     "extract-features": (extract_features.extract_features, extract_features.EXAMPLES),
     "train": (train.train, train.EXAMPLES),
+    "finetune": (finetune.finetune, finetune.EXAMPLES),
     "eval": (eval.evaluate, eval.EXAMPLES),
     "import-checkpoint": (import_checkpoint.import_checkpoint, import_checkpoint.EXAMPLES),
     "doctor": (doctor.doctor, doctor.EXAMPLES),

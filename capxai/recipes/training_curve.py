@@ -55,6 +55,8 @@ def draw_curve(records: Sequence[JsonObject]) -> bytes:
     _name_stages(above, stages)
     below.set_xlabel("epoch")
     below.xaxis.get_major_locator().set_params(integer=True)
+    if epochs and epochs[0].get("epoch") == 0:  # what the training began with
+        below.xaxis.set_major_formatter(lambda place, _: f"{place - 1:g}")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
     return file.getvalue()

@@ -27,6 +27,7 @@ SHORTER = {
     "--size 5000": "--size 40",
     "capxai train": "capxai train --set encoder_epochs=1 --set decoder_epochs=1 --set hidden_size=16 --set embedding_size=16",
     "--pictures 200": "--pictures 3",
+    "capxai finetune --model": "capxai finetune --set updates=2 --model",
     "--repeat 3": "--repeat 1 --size small",
     "/data/coco": "coco-archives",
     "--encoder vgg16": "--encoder vgg16 --encoder-weights random",

@@ -12,6 +12,7 @@ from capxai.cli.rendering import print_figures, print_line, print_table
 from capxai.cli.reporter import RichReporter, print_json
 
 if TYPE_CHECKING:
+    from capxai.recipes.bench_finetune import BenchFinetuneReport
     from capxai.recipes.bench_train import BenchTrainReport
 
 EXPLAIN_EXAMPLES = ("capxai bench explain", "capxai bench explain --growth 1000 --json > bench.json")
@@ -20,7 +21,8 @@ FEATURES_EXAMPLES = (
     "capxai bench features",
     "capxai bench features --set workers=4 --set folder=. --json > bench.json",
 )
-EXAMPLES = ("capxai bench explain", "capxai bench features", "capxai bench train")
+FINETUNE_EXAMPLES = ("capxai bench finetune", "capxai bench finetune --objective lrp --repeat 21 --json > bench.json")
+EXAMPLES = ("capxai bench explain", "capxai bench features", "capxai bench train", "capxai bench finetune")
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and memory.", epilog=examples(EXAMPLES))
 
@@ -42,6 +44,15 @@ Workers = Annotated[
 Decoders = Annotated[
     list[str] | None,
     typer.Option("--decoder", metavar="ada-lstm|mh-fc", help="What is trained; may be repeated.", show_default="both"),
+]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--objective",
+        metavar="lrp|lrp-counterfactual",
+        help="What is timed beside ce; may be repeated.",
+        show_default="both",
+    ),
 ]
 Growth = Annotated[
     int | None,
@@ -168,6 +179,89 @@ def _print_steps(report: BenchTrainReport) -> None:
     print_table("Compared", header, compared)
     for note in report.notes:
         print_line(note)
+
+
+@app.command(epilog=examples(FINETUNE_EXAMPLES))
+@guarded
+def finetune(
+    objective: Objectives = None,
+    decoder: Decoders = None,
+    size: Size = None,
+    threads: Threads = None,
+    repeat: Steps = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Time steps of fine-tuning objectives beside steps of cross-entropy, in turns, and count what they cost at least.
+
+    B 32, 19 words, 9,586 words to choose from, E = H = 512, stored features of 14x14x512; the weights are random, which changes no time.
+    The counted floor is that of the multiply-adds of all matrix products, forward and backward. A step of lrp may cost 1.5 at most.
+    """
+    from capxai.config import resolve
+    from capxai.recipes.bench_finetune import BenchFinetuneConfig, run
+
+    typed = {
+        "objectives": tuple(objective) if objective else None,
+        "decoders": tuple(decoder) if decoder else None,
+        "size": size,
+        "threads": threads,
+        "repeat": repeat,
+    }
+    report = run(resolve(BenchFinetuneConfig, config, settings or (), **typed), RichReporter(quiet))
+    if json:
+        print_json(report.to_json())
+    else:
+        _print_costs(report)
+
+
+def _print_costs(report: BenchFinetuneReport) -> None:
+    print_line(f"Fine-tuning steps: {report.description}.")
+    rows = [
+        (decoder, name, *map(_figure, (found.seconds, found.fastest, found.slowest, found.cpu_seconds)))
+        for decoder, costs in report.decoders.items()
+        for name, found in costs.subjects.items()
+    ]
+    print_table("", ("decoder", "step", "median s", "fastest s", "slowest s", "CPU s"), rows, left=2)
+    print_line("")
+    compared = [
+        (
+            decoder,
+            name,
+            *map(_figure, (cost.over_control.seconds, cost.paired, cost.over_control.fastest)),
+            *map(_figure, (cost.over_control.cpu_seconds, cost.floor)),
+            "-" if cost.target is None else f"{cost.target:g}: {'reached' if cost.reached else 'missed'}",
+        )
+        for decoder, costs in report.decoders.items()
+        for name, cost in costs.costs.items()
+    ]
+    header = (
+        "decoder",
+        "step / ce",
+        "by medians",
+        "step by step",
+        "by fastest",
+        "by CPU time",
+        "counted floor",
+        "target",
+    )
+    print_table("Compared", header, compared, left=2)
+    print_line("")
+    counted = [
+        (decoder, name, found) for decoder, one in report.decoders.items() for name, found in one.billions.items()
+    ]
+    parts = list(dict.fromkeys(part.partition(",")[0] for _, _, found in counted for part in found))
+    cells = [(decoder, name, *(_billions(found, part) for part in (*parts, ""))) for decoder, name, found in counted]
+    print_table(
+        "Multiply-adds, forward and backward, in billions", ("decoder", "step", *parts, "together"), cells, left=2
+    )
+
+
+def _billions(found: dict[str, float], part: str) -> str:
+    """Add up all passes through one part; "" stands for all parts."""
+    return f"{sum(value for name, value in found.items() if name.partition(',')[0] == part or not part):.3g}"
 
 
 def _figure(value: float) -> str:

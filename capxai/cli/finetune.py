@@ -4,40 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from capxai.cli.options import ConfigFile, Corpus, Debug, Device, Force, Json, Quiet, Seed, Settings
 from capxai.cli.rendering import print_line, print_table
-from capxai.cli.reporter import RichReporter, print_json
+from capxai.cli.reporter import RichReporter, print_json, speaks
+from capxai.cli.study import EXAMPLES as STUDY_EXAMPLES
+from capxai.cli.study import run_study
 
 if TYPE_CHECKING:
     from capxai.recipes.finetune import FinetuneConfig, FinetuneReport
+    from capxai.recipes.finetune_changes import ChangesReport
+
+Value = TypeVar("Value")
 
 EXAMPLES = (
     "capxai finetune",
     "capxai finetune --model runs/x --objective lrp-counterfactual --out runs/y",
     "capxai finetune --model runs/coco --corpus coco --features coco.h5 --objective lrp-scst --set epochs=10",
     "capxai finetune --resume --out runs/y",
+    *STUDY_EXAMPLES,
     "torchrun --nproc-per-node 4 -m capxai finetune --model runs/coco --corpus coco --features coco.h5",
 )
 
-Model = Annotated[
-    Path | None,
+Models = Annotated[
+    list[Path] | None,
     typer.Option(
         "--model",
         metavar="DIR",
-        help="Model folder to begin with; it is not changed.",
+        help="Model folder to begin with; it is not changed. With --study it may be repeated.",
         show_default="the newest run under runs/, else the bundled model",
     ),
 ]
-Objective = Annotated[
-    str | None,
+Objectives = Annotated[
+    list[str] | None,
     typer.Option(
         "--objective",
         metavar="lrp|ce|scst|lrp-scst|lrp-counterfactual|...",
-        help="What is made small; 'list' names all.",
+        help="What is made small; 'list' names all. With --study it may be repeated.",
         show_default="lrp",
     ),
 ]
@@ -75,16 +81,32 @@ Resume = Annotated[
         help="Go on with the run in --out, or with the newest unfinished one under runs/. Its settings are taken over.",
     ),
 ]
+Study = Annotated[
+    bool,
+    typer.Option(
+        "--study",
+        help="Fine-tune by several objectives with several seeds, and compare them on the chosen splits. Its settings (--set) are those of "
+        "a study: seeds, splits, updates, learning_rates, ...",
+    ),
+]
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report/--no-report", help="Write changes.html: what was changed, and what the words were seen from."
+    ),
+]
 
 
 def finetune(
-    model: Model = None,
-    objective: Objective = None,
+    model: Models = None,
+    objective: Objectives = None,
+    study: Study = False,
     corpus: Corpus = None,
     features: Features = None,
     plain_share: Lambda = None,
     out: Out = None,
     resume: Resume = False,
+    report: Report = True,
     device: Device = None,
     precision: Precision = None,
     seed: Seed = None,
@@ -102,11 +124,9 @@ def finetune(
 
     Ctrl-C, a crash or a full disk loses nothing: --resume goes on from the last checkpoint, to the same weights.
     """
-    if objective == "list":
+    if objective == ["list"]:
         _print_objectives(json)
         return
-    from capxai.recipes.finetune import run
-
     typed = {
         "model": model,
         "objective": objective,
@@ -119,11 +139,47 @@ def finetune(
         "seed": seed,
         "force": force or None,
     }
-    report = run(_resolved(resume, config, settings or [], typed), RichReporter(quiet))
+    if study:
+        run_study({**typed, "resume": resume}, config, settings or (), json, quiet)
+        return
+    from capxai.recipes.finetune import run
+
+    typed |= {"model": _only(model, "--model"), "objective": _only(objective, "--objective")}
+    resolved, reporter = _resolved(resume, config, settings or [], typed), RichReporter(quiet)
+    done = run(resolved, reporter)
+    changes = _write_changes(resolved, done, reporter) if report and speaks() else None
     if json:
-        print_json(report.to_json())
+        print_json({**done.to_json(), "changes": None if changes is None else changes.to_json()})
     else:
-        _print(report)
+        _print(done, changes)
+
+
+def _only(values: list[Value] | None, option: str) -> Value | None:
+    """Return the one value of an option that only a study may repeat.
+
+    Raises:
+        ConfigError: There are several.
+    """
+    from capxai.errors import ConfigError
+
+    if values and len(values) > 1:
+        raise ConfigError(
+            f"{option} was typed {len(values)} times. Expected it once. Compare several with --study, or leave all but one out."
+        )
+    return values[0] if values else None
+
+
+def _write_changes(config: FinetuneConfig, done: FinetuneReport, reporter: RichReporter) -> ChangesReport | None:
+    """Write what was changed beside the model; the model is there, whatever comes of it."""
+    from capxai.errors import CapxaiError
+    from capxai.recipes.finetune_changes import ChangesConfig, run
+
+    shared = {name: getattr(config, name) for name in ("corpus", "size", "corpus_seed", "features", "device")}
+    try:
+        return run(ChangesConfig(after=done.out, before=done.base, **shared), reporter)
+    except CapxaiError as error:
+        reporter.warn(f"The report of what was changed could not be written: {error}")
+        return None
 
 
 def _resolved(resume: bool, config: Path | None, settings: list[str], typed: Mapping[str, object]) -> FinetuneConfig:
@@ -150,7 +206,7 @@ def _print_objectives(json: bool) -> None:
         print_table("", ("objective", "what it does"), [(name, kind.summary) for name, kind in OBJECTIVES.items()], 2)
 
 
-def _print(report: FinetuneReport) -> None:
+def _print(report: FinetuneReport, changes: ChangesReport | None) -> None:
     figures = {"val, before": report.before, "val": report.validation, **report.figures}
     names = list(dict.fromkeys(name for split in figures.values() for name in split))
     rows = [
@@ -158,5 +214,15 @@ def _print(report: FinetuneReport) -> None:
     ]
     print_table("", ("split", *(name.replace("_", " ") for name in names)), rows)
     print_line(f"Kept the model after {report.updates} updates by {report.objective}; {report.seconds:.0f} s.")
+    if changes is not None:
+        _print_changes(changes)
     print_line(f"Written to {report.out}; {report.base} is as it was.")
     print_line(f"The same model again: {report.command}")
+
+
+def _print_changes(changes: ChangesReport) -> None:
+    counts = changes.counts
+    print_line(f"Captions that changed on {changes.split}: {counts['changed_captions']} of {counts['pictures']}.")
+    for kind, name in (("hallucinations", "hallucinated object words"), ("true", "true object words")):
+        print_line(f"Of {name}, {counts[f'vanished_{kind}']} vanished and {counts[f'appeared_{kind}']} appeared.")
+    print_line(f"What the words were seen from, before and after: {changes.page}")

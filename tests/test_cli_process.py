@@ -158,6 +158,24 @@ def test_a_closed_pipe_is_no_error_message(run: Run, tmp_path: Path) -> None:
     assert "BrokenPipe" not in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_under_the_output_is_one_sentence(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "prepare", "scenes", "--size", "8", "--out", "scenes"],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: The disk is full: the output could not be written.")
+    assert done.stderr.count("\n") == 1
+
+
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [*COMMAND, "prepare", "scenes", "--out", "corpus", "--size", "100000"]
     process = subprocess.Popen(

@@ -159,6 +159,7 @@ def test_all_problems_of_a_file_are_counted(tmp_path: Path) -> None:
         content["images"] += [{"id": 8, "file_name": "a.png", "width": 0, "height": 4}, {"id": 9}]
         content["annotations"] += [{"image_id": number, "caption": "a"} for number in range(100, 105)]
         content["annotations"] += [{"image_id": 3, "caption": " "}, {"image_id": "3", "caption": "a"}]
+        content["annotations"] += [{"id": 55, "image_id": 3, "caption": "a"}, {"id": 55, "image_id": 3, "caption": "b"}]
 
     text = changed(tmp_path, change)
     for part in (
@@ -169,6 +170,7 @@ def test_all_problems_of_a_file_are_counted(tmp_path: Path) -> None:
         "1 pictures without a file name (image id 9)",
         "6 captions for pictures that it does not list (image id 100, image id 101, image id 102, ...)",
         "1 captions without text (image id 3)",
+        "1 caption ids that occur twice (55)",
     ):
         assert part in text
     assert text.startswith(f"'{tmp_path / 'corpus' / 'captions.json'}' has ") and "\n" not in text

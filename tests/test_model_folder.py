@@ -22,6 +22,7 @@ from capxai.errors import CapxaiError, ModelError
 from capxai.models.build import build_captioner
 from capxai.models.captioner import Captioner
 from capxai.models.folder import bundled_folder, load, load_model, newest_run, save_model
+from capxai.models.repair import repair_model
 from capxai.models.specification import Specification
 
 WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "bus", "café", "dog")
@@ -160,6 +161,42 @@ def test_a_replacement_that_fails_half_way_is_undone(
     assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
 
 
+@pytest.mark.parametrize("killed_at", ["model.safetensors", "model.json"])
+def test_a_kill_between_the_renames_leaves_the_old_model_readable(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    """As after kill -9, nothing is tidied up: the weights are gone, or new ones lie beside the old description."""
+    replace = Path.replace
+
+    def die_at(path: Path, target: Path) -> Path:
+        if path.name == killed_at:
+            os._exit(9)
+        return replace(path, target)
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Path, "replace", die_at)
+        save_model(small_model(seed=1), saved, force=True)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert_same_weights(load_model(saved), small_model())
+    repair_model(saved)
+    assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
+    assert_same_weights(load_model(saved), small_model())
+
+
+def test_leftovers_of_an_early_kill_are_no_model(saved: Path) -> None:
+    """Half-written weights in a hidden folder are neither read nor put in the place of whole ones."""
+    staged = saved / ".model-0123456789ab"
+    staged.mkdir()
+    (staged / "model.safetensors").write_bytes(b"half")
+    (staged / "previous.safetensors").write_bytes(b"foreign")
+    assert_same_weights(load_model(saved), small_model())
+    repair_model(saved)
+    assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
+    assert_same_weights(load_model(saved), small_model())
+
+
 def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot be written"):
@@ -202,9 +239,7 @@ def exchange_weights(folder: Path, content: bytes) -> None:
         (lambda v: v["lineage"].pop("weights_sha256"), "expected None"),
     ],
 )
-def test_a_damaged_description_is_said(
-    saved: Path, edit: Callable[[dict[str, object]], object], message: str
-) -> None:
+def test_a_damaged_description_is_said(saved: Path, edit: Callable[[dict[str, object]], object], message: str) -> None:
     change(saved, edit)
     with pytest.raises(CapxaiError, match=message):
         load_model(saved)

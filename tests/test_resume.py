@@ -22,6 +22,7 @@ from capxai.data.scenes import write_corpus
 from capxai.errors import CapxaiError, ConfigError, ModelError
 from capxai.models.folder import load_model
 from capxai.recipes import train, training_run
+from capxai.recipes.interruption import interruption, terminable
 from capxai.recipes.train import TrainConfig
 from capxai.recipes.training_resume import is_unfinished, newest_unfinished, read_record
 from capxai.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
@@ -274,6 +275,45 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(corpus: Path, whole: Path,
     assert not list(config.out.glob(".checkpoint*"))
     train.run(replace(config, resume=True))
     assert_same(config.out, whole)
+
+
+def test_an_error_after_the_first_checkpoint_says_how_to_go_on(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, listener = settings(corpus, tmp_path / "a run"), Listener()
+
+    def fail(*given: object, **named: object) -> None:
+        raise CapxaiError("The disk is full.")
+
+    monkeypatch.setattr(training_run, "save_model", fail)
+    with pytest.raises(CapxaiError):
+        train.run(config, listener)
+    assert any(f"capxai train --resume --out '{config.out}'" in text for text in listener.heard)
+
+
+def test_the_echo_of_a_signal_by_torchrun_is_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with interruption() as found:
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert found.wanted and not found.hurried
+        monkeypatch.setenv("WORLD_SIZE", "1")
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert found.hurried
+
+
+def test_sigterm_ends_like_ctrl_c_and_forked_workers_quietly() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with terminable():
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

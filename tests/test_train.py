@@ -6,7 +6,9 @@ import io
 import itertools
 import json
 import math
+import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from torch import nn
 from capxai.data.preprocessing import Preprocessing
 from capxai.data.scenes import write_corpus
 from capxai.data.vocabulary import Vocabulary
-from capxai.errors import ConfigError, ModelError
+from capxai.errors import ConfigError, CorpusError, ModelError
 from capxai.models.build import build_captioner
 from capxai.models.captioner import Captioner
 from capxai.models.decoding import DecodingOptions
@@ -456,6 +458,36 @@ def test_a_model_that_is_there_is_kept(corpus: Path, tmp_path: Path) -> None:
     assert (out / "model.json").read_text() == "{}"
 
 
+def test_a_run_that_cannot_begin_leaves_nothing_to_resume(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(CorpusError, match="does not exist"):
+        train.run(tiny_config(tmp_path / "nowhere", out))
+    assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("kept")
+    with pytest.raises(ConfigError, match="monitor"):
+        train.run(replace(tiny_config(without_objects(corpus, tmp_path), out), monitor="macro_f1"))
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+    done = tiny_config(corpus, tmp_path / "done", decoder_epochs=1, figure_splits=())
+    train.run(done)
+    record = (tmp_path / "done" / "run.json").read_bytes()
+    with pytest.raises(CorpusError, match="does not exist"):
+        train.run(replace(done, corpus=tmp_path / "nowhere", force=True))
+    assert (tmp_path / "done" / "run.json").read_bytes() == record
+    load_model(tmp_path / "done")
+
+
+def without_objects(corpus: Path, folder: Path) -> Path:
+    """Make a corpus of the training captions alone."""
+    manifest = json.loads((corpus / "corpus.json").read_text())
+    entry = manifest["splits"]["train"]
+    split = {"images": str(corpus / entry["images"]), "captions": str(corpus / entry["captions"])}
+    made = folder / "captions-only"
+    made.mkdir()
+    (made / "corpus.json").write_text(json.dumps({"schema": 1, "name": "own", "splits": {"train": split}}))
+    return made
+
+
 def test_diverging_keeps_the_best_model_so_far(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from capxai.train import cross_entropy
 
@@ -473,6 +505,11 @@ def test_diverging_keeps_the_best_model_so_far(corpus: Path, tmp_path: Path, mon
     model = load_model(tmp_path / "run")
     assert model.lineage["epoch"] == 1
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_the_command_of_a_run_can_be_typed() -> None:
+    command = TrainConfig(corpus=Path("my corpus"), encoder_weights=Path("a b.pth")).command()
+    assert shlex.split(command)[4:] == ["--corpus", "my corpus", "--set", "encoder_weights=a b.pth"]
 
 
 def test_all_settings_that_cannot_be_used_are_reported_together() -> None:

@@ -120,6 +120,7 @@ def test_features_without_their_encoder_make_a_model_of_features(corpus: Path, f
     assert any("cannot see pictures" in text for text in listener.heard)
     with pytest.raises(CorpusError, match="no encoder"):
         train.run(config(corpus, tmp_path / "joint", features=lonely, joint_epochs=1))
+    assert not (tmp_path / "joint").exists()  # refused before the first epoch
 
 
 def test_features_of_another_encoder_or_with_other_weights_are_refused(
@@ -127,6 +128,8 @@ def test_features_of_another_encoder_or_with_other_weights_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="features of the encoder 'compact', and the settings name 'vgg16'"):
         train.run(config(corpus, tmp_path / "1", features=features, encoder="vgg16"))
+    with pytest.raises(ConfigError, match="Encoder weights 'random' came with the features"):
+        train.run(config(corpus, tmp_path / "1", features=features, encoder_weights=Path("random")))
     copy = tmp_path / "copy.h5"
     copy.write_bytes(features.read_bytes())
     content = bytearray(features.with_name("scenes.encoder.safetensors").read_bytes())
@@ -134,6 +137,21 @@ def test_features_of_another_encoder_or_with_other_weights_are_refused(
     copy.with_name("copy.encoder.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match="is not the encoder that"):
         train.run(config(corpus, tmp_path / "2", features=copy))
+
+
+def test_features_of_some_splits_are_enough(corpus: Path, tmp_path: Path) -> None:
+    """Splits on which the finished model cannot be measured are named at the beginning; those for learning are needed."""
+    out, listener = tmp_path / "some.h5", Listener()
+    extract_features.run(ExtractConfig(corpus=corpus, out=out, split=("train", "val"), device="cpu", workers=0))
+    report = train.run(config(corpus, tmp_path / "run", features=out), listener)
+    assert report.figures == {} and report.validation
+    (place,) = (place for place, text in enumerate(listener.heard) if "no features of the split test:" in text)
+    assert place < min(place for place, text in enumerate(listener.heard) if text.startswith("decoder epoch"))
+    only = tmp_path / "only.h5"
+    extract_features.run(ExtractConfig(corpus=corpus, out=only, split=("train",), device="cpu", workers=0))
+    with pytest.raises(CorpusError, match="has no features of"):
+        train.run(config(corpus, tmp_path / "refused", features=only))
+    assert not (tmp_path / "refused").exists()
 
 
 def test_features_that_do_not_fit_into_memory_are_to_be_stored_first(corpus: Path, tmp_path: Path) -> None:

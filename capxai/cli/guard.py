@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -19,6 +20,7 @@ from capxai.cli.rendering import printable
 from capxai.cli.reporter import standard_error
 from capxai.errors import CapxaiError
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
@@ -41,6 +43,8 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
             _silence_stdout()
             raise typer.Exit(1) from error
         except (Exception, KeyboardInterrupt) as error:
+            if getattr(error, "errno", None) in _FULL:
+                _silence_stdout()
             raise typer.Exit(_report(error, debug=bool(keywords.get("debug")))) from error
 
     return run
@@ -56,6 +60,11 @@ def _report(error: BaseException, debug: bool) -> int:
         return INTERRUPTED
     if isinstance(error, CapxaiError):
         console.print(f"[red]Error: {escape(printable(str(error)))}[/red]")
+        return 1
+    if isinstance(error, OSError) and error.errno in _FULL:
+        name = escape(printable(str(error.filename or "the output")))
+        advice = "Expected room for it. Free some space, or write to another disk."
+        console.print(f"[red]Error: The disk is full: {name} could not be written. {advice}[/red]")
         return 1
     hint = "" if debug else " Run the same command again with --debug to see where."
     console.print(f"[red]Internal error: {escape(printable(f'{type(error).__name__}: {error}'))}.{hint}[/red]")

@@ -162,14 +162,19 @@ def read_pictures(content: Json, folder: Path, problems: Problems) -> tuple[Pict
 def read_captions(content: Json, known: Collection[int], problems: Problems) -> dict[int, tuple[str, ...]]:
     """Read the table ``annotations`` of a caption file."""
     captions: dict[int, list[str]] = {number: [] for number in known}
+    seen: set[int] = set()
     for entry in _table(content, "annotations", problems):
-        number, text = entry.get("image_id"), entry.get("caption")
-        if not _is_known(number, captions):
+        number, text, own = entry.get("image_id"), entry.get("caption"), entry.get("id")
+        if is_whole(own) and own in seen:
+            problems.add("caption ids that occur twice", own)
+        elif not _is_known(number, captions):
             problems.add("captions for pictures that it does not list", f"image id {number}")
         elif not isinstance(text, str) or not text.strip():
             problems.add("captions without text", f"image id {number}")
         else:
             captions[number].append(text)
+        if is_whole(own):
+            seen.add(own)
     return {number: tuple(texts) for number, texts in captions.items()}
 
 

@@ -59,8 +59,8 @@ class Findings:
 
     def lines(self) -> list[str]:
         """Word what was found, the worst first: one line for each kind."""
-        counted = (*self._bad.items(), *self._odd.items())
-        return [*self._torn, *(f"{found.count:,} {kind} {found}" for kind, found in counted)]
+        kinds = (*self._bad.items(), *self._odd.items())
+        return [*self._torn, *(f"{found.count:,} {kind} {found}" for kind, found in kinds)]
 
     def raise_if_unusable(self, skip_bad: bool) -> None:
         """Raise if a file is torn, or if something is bad and is not to be left out.

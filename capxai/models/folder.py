@@ -25,16 +25,15 @@ from capxai.data.vocabulary import Vocabulary
 from capxai.errors import ModelError
 from capxai.models.build import build_captioner
 from capxai.models.captioner import Captioner
+from capxai.models.repair import DESCRIPTION_FILE as DESCRIPTION_FILE
+from capxai.models.repair import PREVIOUS, STAGED, kept_weights
+from capxai.models.repair import WEIGHTS_FILE as WEIGHTS_FILE
+from capxai.models.repair import WEIGHTS_HASH as WEIGHTS_HASH
 from capxai.models.specification import Specification
 from capxai.types import JsonObject
 
-WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "model.json"
 SCHEMA = 1
 """Version of ``model.json`` that this capxai writes, and the newest that it reads."""
-
-WEIGHTS_HASH = "weights_sha256"
-"""Entry of the lineage: SHA-256 of ``model.safetensors``, hexadecimal."""
 
 _SECTIONS = ("specification", "vocabulary", "preprocessing", "lineage")
 _SHOWN = 5
@@ -89,6 +88,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Captio
     folder = Path(folder)
     _refuse_what_is_no_model(folder)
     description = _read_description(folder / DESCRIPTION_FILE)
+    expected_hash = description["lineage"].get(WEIGHTS_HASH)
     specification = Specification.from_json(description["specification"])
     vocabulary = Vocabulary.from_json(description["vocabulary"])
     if len(vocabulary) != specification.vocabulary_size:
@@ -96,7 +96,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Captio
             f"'{folder / DESCRIPTION_FILE}' has a vocabulary of {len(vocabulary)} words for an architecture of "
             f"{specification.vocabulary_size}. Expected the same number. {_RESTORE}"
         )
-    weights = _read_weights(folder / WEIGHTS_FILE, description["lineage"].get(WEIGHTS_HASH))
+    weights = _read_weights(kept_weights(folder, expected_hash) or folder / WEIGHTS_FILE, expected_hash)
     preprocessing = Preprocessing.from_json(description["preprocessing"])
     model = _skeleton(specification, vocabulary, preprocessing, folder / DESCRIPTION_FILE)
     _refuse_misfit(model.state_dict(), weights, folder / WEIGHTS_FILE)
@@ -138,7 +138,7 @@ def newest_run(root: Path = Path("runs")) -> Path | None:
 @contextmanager
 def _staging(parent: Path) -> Iterator[Path]:
     """Yield a new hidden folder in ``parent``, and remove what is left of it afterwards."""
-    staged = parent / f".model-{uuid.uuid4().hex[:12]}"
+    staged = parent / f"{STAGED}{uuid.uuid4().hex[:12]}"
     staged.mkdir()
     try:
         yield staged
@@ -174,7 +174,7 @@ def _stored(tensor: Tensor) -> Tensor:
 
 def _replace_files(staged: Path, folder: Path) -> None:
     """Put two complete files in the place of the old ones; where that fails half-way, put the old weights back."""
-    weights, kept = folder / WEIGHTS_FILE, staged / "previous.safetensors"
+    weights, kept = folder / WEIGHTS_FILE, staged / PREVIOUS
     if weights.exists():
         weights.rename(kept)
     try:
@@ -188,6 +188,8 @@ def _replace_files(staged: Path, folder: Path) -> None:
 
 def _refuse_what_is_no_model(folder: Path) -> None:
     missing = [name for name in (DESCRIPTION_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+    if missing == [WEIGHTS_FILE] and any(folder.glob(f"{STAGED}*/{PREVIOUS}")):
+        return
     if not missing:
         return
     places = (Path("runs"), folder, folder.parent)

@@ -154,9 +154,10 @@ def run(config: ExtractConfig, reporter: Reporter = SILENT) -> ExtractReport:
     """
     from capxai.recipes.device import choose_device
     from capxai.recipes.extraction_run import ExtractionRun
+    from capxai.recipes.interruption import terminable
     from capxai.train.processes import processes
 
-    with processes(choose_device(config.device)) as group:
+    with terminable(), processes(choose_device(config.device)) as group:
         return ExtractionRun(config, group, group.reporter(reporter)).run()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
@@ -11,6 +13,13 @@ from types import FrameType
 from capxai.types import Advance, Reporter, Show
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_ECHO_SECONDS = 10.0
+"""For so long, a second signal under torchrun is taken for the first: the terminal and torchrun both pass on one Ctrl-C."""
+
+
+def _has_launcher() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 class Interruption:
@@ -24,6 +33,7 @@ class Interruption:
     def __init__(self) -> None:
         self.wanted = False
         self.hurried = False
+        self._since = 0.0
 
     def check(self) -> None:
         """Stop here if a signal has come.
@@ -36,9 +46,11 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.wanted:
+            if _has_launcher() and time.monotonic() - self._since < _ECHO_SECONDS:
+                return
             self.hurried = True
             raise KeyboardInterrupt
-        self.wanted = True
+        self.wanted, self._since = True, time.monotonic()
 
 
 @contextmanager
@@ -54,6 +66,26 @@ def interruption() -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, with the same message. Outside the main thread, change nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise KeyboardInterrupt
+        os._exit(128 + number)  # a worker process that was forked meanwhile
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class CheckingReporter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from capxai.config import Config, to_json
 from capxai.errors import ConfigError, ModelError
 from capxai.files import write_json_atomically
 from capxai.models.folder import DESCRIPTION_FILE
+from capxai.models.repair import repair_model
 from capxai.recipes.record import RECORD_FILE
 from capxai.train.checkpoint import CHECKPOINT_FILE
 from capxai.types import JsonObject
@@ -132,7 +133,7 @@ class RunFolders:
 
     def resume_command(self, folder: Path) -> str:
         """Return what to type to go on."""
-        return f"capxai {self.verb} --resume --out {folder}"
+        return f"capxai {self.verb} --resume --out {shlex.quote(str(folder))}"
 
     def finish(self, folder: Path, report: JsonObject) -> None:
         """Note that a run is finished, and what came of it."""
@@ -170,8 +171,7 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left half-written in the folder of a run."""
     for half in folder.glob(".*.part*"):
         half.unlink(missing_ok=True)
-    for staged in folder.glob(".model-*"):
-        shutil.rmtree(staged, ignore_errors=True)
+    repair_model(folder)
 
 
 def _last_active(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -189,9 +190,10 @@ class TrainConfig:
             if item.name in (*OUTPUTS, "decoder") or value == item.default:
                 continue
             if item.name in ("corpus", "features"):
-                words.append(f"--{item.name} {value}")
+                words.append(f"--{item.name} {shlex.quote(str(value))}")
             else:
-                words.append(f"--set {item.name}={','.join(value) if isinstance(value, tuple) else value}")
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                words.append(f"--set {shlex.quote(f'{item.name}={text}')}")
         return " ".join(words)
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from capxai.config import to_json
 from capxai.data.feature_store import FeatureStore
+from capxai.errors import CapxaiError, ConfigError, CorpusError, DependencyError, ModelError, VocabularyError
+from capxai.files import write_atomically
 from capxai.recipes.device import choose_device
 from capxai.recipes.interruption import CheckingReporter, Interruption, interruption
-from capxai.recipes.record import write_record
+from capxai.recipes.record import RECORD_FILE, write_record
 from capxai.recipes.run_folder import remove_leftovers
 from capxai.recipes.run_frame import open_shared_corpus, read_shared_checkpoint, torch_state
 from capxai.recipes.train import TrainConfig, TrainReport
 from capxai.recipes.training_choices import Choices
 from capxai.recipes.training_data import fingerprint, read_vocabulary
+from capxai.recipes.training_log import LOG_FILE, TABLE_FILE
 from capxai.recipes.training_model import build_model, choose_eye, fill_encoder
 from capxai.recipes.training_resume import (
     FOLDERS,
@@ -29,7 +34,8 @@ from capxai.recipes.training_resume import (
 from capxai.recipes.training_run import Place
 from capxai.recipes.training_sources import Setting
 from capxai.recipes.training_stages import Stages
-from capxai.train.checkpoint import remove_checkpoint
+from capxai.train.checkpoint import CHECKPOINT_FILE, remove_checkpoint
+from capxai.train.optimization import DivergedError
 from capxai.train.processes import Processes, processes
 from capxai.types import Reporter
 
@@ -46,10 +52,17 @@ def train(config: TrainConfig, reporter: Reporter) -> TrainReport:
             return finished
         checked = reporter if group.world > 1 else CheckingReporter(reporter, found)
         try:
-            with torch_state(config.seed, config.threads, group.device):
+            with torch_state(config.seed, config.threads, group.device), _withdrawn_if_unusable(config, group):
                 return _train(config, group, found, checked)
         except KeyboardInterrupt:
-            reporter.warn(f"Training was stopped, and nothing is lost. Go on with: {resume_command(folder)}")
+            if group.main:
+                reporter.warn(f"Training was stopped, and nothing is lost. Go on with: {resume_command(folder)}")
+            raise
+        except CapxaiError as error:
+            if group.main and (folder / CHECKPOINT_FILE).exists() and not isinstance(error, DivergedError):
+                reporter.warn(
+                    f"The last checkpoint is whole. Once the cause is mended, go on with: {resume_command(folder)}"
+                )
             raise
 
 
@@ -91,6 +104,35 @@ def _finished_report(config: TrainConfig) -> TrainReport | None:
     assert record is not None
     report = record["report"]
     return TrainReport(**{**report, "out": config.out})
+
+
+@contextmanager
+def _withdrawn_if_unusable(config: TrainConfig, group: Processes) -> Iterator[None]:
+    """Leave no run behind where settings or data turn out to be unusable before anything was learned.
+
+    It could never be resumed, and would be the newest one that waits for it.
+    """
+    assert config.out is not None
+    record, here = config.out / RECORD_FILE, config.out.exists()
+    before = record.read_bytes() if group.main and record.is_file() else None
+    try:
+        yield
+    except (ConfigError, CorpusError, VocabularyError, ModelError, DependencyError):
+        if group.main and not config.resume and not (config.out / CHECKPOINT_FILE).exists():
+            _withdraw(config.out, before, here)
+        raise
+
+
+def _withdraw(folder: Path, record: bytes | None, was_there: bool) -> None:
+    """Take back what the begin of a run wrote; ``record`` is that of an older run, or None."""
+    if record is not None:
+        write_atomically(folder / RECORD_FILE, record)
+        return
+    for name in (RECORD_FILE, LOG_FILE, TABLE_FILE):
+        (folder / name).unlink(missing_ok=True)
+    if not was_there:
+        with suppress(OSError):  # it is not empty, or another process is in it
+            folder.rmdir()
 
 
 def _begin_folder(config: TrainConfig, group: Processes) -> None:

@@ -76,6 +76,11 @@ def _eye_of_store(config: TrainConfig, store: FeatureStore, reporter: Reporter) 
             f"'{config.features}' holds features of the encoder '{name}', and the settings name '{config.encoder}'. Expected the same. "
             "Leave --encoder out, or extract features with it."
         )
+    if config.encoder_weights is not None:
+        raise ConfigError(
+            f"Encoder weights '{config.encoder_weights}' came with the features '{config.features}'. Expected one of them: features bring "
+            "the weights that they were made with. Leave --encoder-weights out, or extract features with these weights."
+        )
     whole = name in ENCODERS and description.preprocessing is not None and store.weights_path.is_file()
     if not whole:
         reporter.warn(

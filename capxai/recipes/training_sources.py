@@ -60,6 +60,32 @@ class Sources:
             self._examples[name] = read_examples(self._setting.corpus, name, self._model.vocabulary)
         return self._examples[name]
 
+    def has_features(self, name: str) -> bool:
+        """Tell whether the features of a split are stored, or can be computed when they are needed."""
+        config, store = self._setting.config, self._setting.store
+        if store is None or config.joint_epochs:
+            return True
+        try:
+            store.rows_of(self.examples(name).image_ids)
+        except CorpusError:
+            return False
+        return True
+
+    def refuse_impossible(self, *names: str) -> None:
+        """See, before time is spent, that the encoder can learn if it is to, and that the splits have features.
+
+        Raises:
+            CorpusError: They have not, or there is no encoder.
+        """
+        if self._setting.config.joint_epochs and self._model.encoder is None:
+            raise CorpusError(
+                "Joint training was asked for, and the model has no encoder: it works on stored features. Expected the encoder's weights "
+                "beside the features. Use --set joint_epochs=0, or train without --features."
+            )
+        if self._setting.store is not None and self._setting.choices.decoder_epochs:
+            for name in names:
+                self._setting.store.rows_of(self.examples(name).image_ids)
+
     def pictures(self, name: str) -> PictureSource:
         """Return the pictures of a split, for an encoder that learns."""
         if name not in self._pictures:
@@ -71,16 +97,7 @@ class Sources:
         return self._pictures[name]
 
     def learning(self, name: str) -> PictureSource:
-        """Return the pictures of a split, and from now on let no feature be kept.
-
-        Raises:
-            ModelError: The model has no encoder.
-        """
-        if self._model.encoder is None:
-            raise CorpusError(
-                "Joint training was asked for, and the model has no encoder: it works on stored features. Expected the encoder's weights "
-                "beside the features. Use --set joint_epochs=0, or train without --features."
-            )
+        """Return the pictures of a split, and from now on let no feature be kept."""
         self._encoder_learns = True
         self.forget_features()
         return self.pictures(name)

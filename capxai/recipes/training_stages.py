@@ -54,6 +54,8 @@ class Stages:
         self._sources = Sources(setting, model, self._numerics, place.reporter)
         self._validation = Validation(self._validation_examples(), self._config.validation_pictures, coco_lexicon())
         self._validation.refuse_monitor(self._choices.monitor)
+        self._sources.refuse_impossible(TRAIN, self._validation.examples.split.name)
+        self._measured = self._measured_splits()
         self.run = Run(model, place, checkpoint, self._lineage)
 
     def _validation_examples(self) -> Examples:
@@ -63,6 +65,16 @@ class Stages:
             f"The corpus has no split '{VALIDATION}': epochs are compared on the training pictures, whose captions are being learned."
         )
         return self._sources.examples(TRAIN)
+
+    def _measured_splits(self) -> list[str]:
+        """Return the splits on which the finished model can be measured, and say on which it cannot."""
+        present = [name for name in self._config.figure_splits if name in self._setting.corpus.splits]
+        measured = [name for name in present if self._sources.has_features(name)]
+        if without := [name for name in present if name not in measured]:
+            self._place.reporter.note(
+                f"'{self._config.features}' has no features of the split {', '.join(without)}: the finished model is not measured there."
+            )
+        return measured
 
     def perform(self) -> dict[str, dict[str, float]]:
         """Train all stages and measure the best model; return its figures by split."""
@@ -166,9 +178,7 @@ class Stages:
 
     def _measure(self) -> None:
         """Measure the finished model on the splits asked for, with the default beam, and save it with these figures."""
-        for name in self._config.figure_splits:
-            if name not in self._setting.corpus.splits:
-                continue
+        for name in self._measured:
             split = self._sources.examples(name).split
             with self._place.reporter.track(f"Captioning {name} pictures", len(split)) as advance:
                 captions = self._examiner(name).captions(len(split), DecodingOptions(), advance)

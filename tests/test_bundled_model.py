@@ -73,7 +73,9 @@ def test_every_kind_of_picture_is_explained(
 def test_a_turned_picture_is_explained_upright(scene: Image.Image, tmp_path: Path, model: Captioner) -> None:
     rotated(scene, tmp_path / "turned.jpg")
     seen = capxai.explain(model, tmp_path / "turned.jpg", method="attention").image
-    assert np.abs(seen.astype(int) - np.asarray(scene, int)).mean() < 6  # JPEG noise; a picture on its side differs by tens
+    assert (
+        np.abs(seen.astype(int) - np.asarray(scene, int)).mean() < 6
+    )  # JPEG noise; a picture on its side differs by tens
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="needs the coco-mini photographs beside the checkout")

@@ -244,22 +244,22 @@ def test_regions_fit_pictures_whose_size_the_stride_does_not_divide() -> None:
         images = torch.randn(1, 3, size, size)
         view = Reading(model, images, model.features(images).detach(), torch.tensor(CAPTION))
         assert region_grid(view) == (side, side)
-        maps = METHODS["attention"](Request(view))
+        maps = METHODS["attention"](Request.of(view))
         assert maps.pixels is not None and maps.pixels.shape == (len(CAPTION), size, size)
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"guided-grad-cam"}))
 def test_a_model_of_stored_features_is_explained_without_pixels(method: str) -> None:
-    maps = METHODS[method](Request(reading(small_model("mh-fc"))))
+    maps = METHODS[method](Request.of(reading(small_model("mh-fc"))))
     assert maps.pixels is None and maps.regions is not None and torch.isfinite(maps.regions).all()
 
 
 def test_what_a_model_cannot_give_is_refused() -> None:
     stored = reading(small_model("mh-fc"))
     with pytest.raises(RelevanceError, match="stored features. Use grad-cam"):
-        METHODS["guided-grad-cam"](Request(stored))
+        METHODS["guided-grad-cam"](Request.of(stored))
     with pytest.raises(RelevanceError, match="z-box is a rule for the first convolution, but the model has none"):
-        METHODS["lrp"](Request(stored, Options(z_box=True)))
+        METHODS["lrp"](Request.of(stored, Options(z_box=True)))
 
 
 @pytest.mark.parametrize(
@@ -298,6 +298,6 @@ def test_a_method_is_registered_once() -> None:
         register_method("lrp", lambda request: Maps())
     register_method("nothing", lambda request: Maps())
     try:
-        assert find_method("nothing")(Request(looked("adaptive"))) == Maps()
+        assert find_method("nothing")(Request.of(looked("adaptive"))) == Maps()
     finally:
         del METHODS["nothing"]

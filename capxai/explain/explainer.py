@@ -61,7 +61,7 @@ def explain(
     refuse_unused(method, chosen)
     with _evaluating(model):
         reading = read(model, picture, caption, beam, encoder_composite(method, model, chosen))
-        maps = explained(Request(reading, chosen))
+        maps = explained(Request.of(reading, chosen))
         facts = _facts(reading)
     source = "" if isinstance(image, np.ndarray) else Path(image).name
     note = model.lineage.get("domain_note")

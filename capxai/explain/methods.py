@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from capxai.errors import RelevanceError, unknown_choice
-from capxai.explain.attribution import Reading, attribute
+from capxai.explain.attribution import Attribution, Reading, Readings, Words, attribute_words
 from capxai.lrp.composites import GRADIENT, GUIDED_BACKPROP, Composite, lrp
 from capxai.lrp.rules import AlphaBeta, Gamma, Rule, ZBox
 from capxai.models.captioner import Captioner
@@ -42,13 +42,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Maps:
-    """What a method found, for T words.
+    """What a method found, for W words of captions of at most T words.
 
     Attributes:
-        pixels: (T, H, W), or None.
-        regions: (T, K), or None.
-        words: (T, T), or None.
-        kept: (T, 3) float64 as in `Attribution`, or None for methods that conserve nothing.
+        pixels: (W, H, W), or None.
+        regions: (W, K), or None.
+        words: (W, T), or None.
+        kept: (W, 3) float64 as in `Attribution`, or None for methods that conserve nothing.
     """
 
     pixels: Tensor | None = None
@@ -59,10 +59,41 @@ class Maps:
 
 @dataclass(frozen=True)
 class Request:
-    """One caption to explain."""
+    """Words of captions to explain.
 
-    reading: Reading
+    Attributes:
+        readings: The model, B pictures and their captions.
+        words: Which of their words.
+        options: Settings of the method.
+        seeds: A seed for each picture, for `random`; None gives all of them the seed of the options.
+        passes: What `attribute` has found so far, for methods that go back the same way.
+    """
+
+    readings: Readings
+    words: Words
     options: Options = field(default_factory=Options)
+    seeds: tuple[int, ...] | None = None
+    passes: dict[tuple[Composite, bool], Attribution] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, reading: Reading, options: Options | None = None) -> Request:
+        """Ask for every word of one caption."""
+        readings = reading.together()
+        return cls(readings, readings.all_words(), options or Options())
+
+    def attribute(self, composite: Composite, pixels: bool = True) -> Attribution:
+        """Carry the words back to the leaves, unless another method has done so."""
+        for known in ((composite, True), (composite, pixels)):
+            if known in self.passes:
+                return self.passes[known]
+        found = attribute_words(self.readings, self.words, composite, pixels)
+        self.passes[composite, pixels] = found
+        return found
+
+    @property
+    def features(self) -> Tensor:
+        """(W, K, C), those of each word's picture."""
+        return self.readings.features[self.words.rows]
 
 
 Method = Callable[[Request], Maps]
@@ -134,50 +165,49 @@ def first_convolution(model: Captioner) -> str:
 
 def layerwise_relevance(request: Request) -> Maps:
     """Layer-wise relevance propagation (Bach et al. 2015; Sun et al. 2022); rules in method.md, section 2. Logit units."""
-    found = attribute(request.reading, lrp_composite(request.reading.model, request.options))
+    found = request.attribute(lrp_composite(request.readings.model, request.options))
     return Maps(_over_channels(found.pixels), found.features.sum(2), found.words.sum(2), found.kept)
 
 
 def gradient(request: Request) -> Maps:
     """Derivative of the logit, summed over color channels, encoder channels or the embedding (Simonyan et al. 2014)."""
-    found = attribute(request.reading, GRADIENT)
+    found = request.attribute(GRADIENT)
     return Maps(_over_channels(found.pixels), found.features.sum(2), found.words.sum(2))
 
 
 def gradient_times_input(request: Request) -> Maps:
     """Derivative times input, summed like `gradient`; the inputs are the normalized picture and the word vectors."""
-    reading = request.reading
-    found = attribute(reading, GRADIENT)
-    pixels = None if found.pixels is None or reading.images is None else found.pixels * reading.images
+    readings, rows = request.readings, request.words.rows
+    found = request.attribute(GRADIENT)
+    pixels = None if found.pixels is None or readings.images is None else found.pixels * readings.images[rows]
+    vectors = readings.model.embed(readings.inputs).detach()  # (B, T, E)
     return Maps(
-        _over_channels(pixels),
-        (found.features * reading.features).sum(2),
-        (found.words * reading.model.embed(reading.inputs).detach()).sum(2),
+        _over_channels(pixels), (found.features * request.features).sum(2), (found.words * vectors[rows]).sum(2)
     )
 
 
 def guided_backpropagation(request: Request) -> Maps:
     """Derivative with the guided ReLU (Springenberg et al. 2015), summed like `gradient`."""
-    found = attribute(request.reading, GUIDED_BACKPROP)
+    found = request.attribute(GUIDED_BACKPROP)
     return Maps(_over_channels(found.pixels), found.features.sum(2), found.words.sum(2))
 
 
 def _cam(request: Request) -> Tensor:
-    """Return relu(sum_c mean_k(dlogit / dI)_c I_c), (T, K) (Selvaraju et al. 2017, equations 1 and 2)."""
-    found = attribute(request.reading, GRADIENT, pixels=False)
-    weights = found.features.mean(1, keepdim=True)  # (T, 1, C)
-    return torch.relu((weights * request.reading.features).sum(2))
+    """Return relu(sum_c mean_k(dlogit / dI)_c I_c), (W, K) (Selvaraju et al. 2017, equations 1 and 2)."""
+    found = request.attribute(GRADIENT, pixels=False)
+    weights = found.features.mean(1, keepdim=True)  # (W, 1, C)
+    return torch.relu((weights * request.features).sum(2))
 
 
 def grad_cam(request: Request) -> Maps:
     """Grad-CAM at the encoder's output, upsampled. It says nothing about preceding words."""
     cam = _cam(request)
-    return Maps(upsample(request.reading, cam), cam)
+    return Maps(upsample(request.readings, cam), cam)
 
 
 def guided_grad_cam(request: Request) -> Maps:
     """Product of upsampled Grad-CAM and guided backpropagation at the pixels (Selvaraju et al. 2017)."""
-    cam = upsample(request.reading, _cam(request))
+    cam = upsample(request.readings, _cam(request))
     guided = guided_backpropagation(request).pixels
     if cam is None or guided is None:
         raise RelevanceError(
@@ -188,25 +218,39 @@ def guided_grad_cam(request: Request) -> Maps:
 
 def attention(request: Request) -> Maps:
     """Attention weights, the mean over heads, upsampled. They are no relevance and have no sign."""
-    weights = torch.stack([step.attention[0] for step in request.reading.unroll()]).detach()
+    words = request.words
+    weights = torch.stack([step.attention for step in request.readings.unroll()], 1).detach()[words.rows, words.places]
     regions = weights if weights.dim() == 2 else weights.mean(1)
-    return Maps(upsample(request.reading, regions), regions)
+    return Maps(upsample(request.readings, regions), regions)
 
 
 def random(request: Request) -> Maps:
-    """Standard normal noise: the control that any method must beat."""
-    reading, count = request.reading, len(request.reading.tokens)
-    generator = torch.Generator().manual_seed(request.options.seed)
-    size = None if reading.images is None else (count, *reading.images.shape[2:])
+    """Standard normal noise: the control that any method must beat. It is drawn for whole captions, whichever words are asked for."""
+    readings, words = request.readings, request.words
+    seeds = request.seeds or (request.options.seed,) * len(readings.features)
+    longest = readings.tokens.shape[1]
+    drawn = [_noise(readings, seed, int(length), longest) for seed, length in zip(seeds, readings.lengths, strict=True)]
+    each = [(drawn[row], place) for row, place in zip(words.rows.tolist(), words.places.tolist(), strict=True)]
+    pixels = [one.pixels[place] for one, place in each if one.pixels is not None]
     return Maps(
-        None if size is None else torch.randn(size, generator=generator),
-        torch.randn(count, reading.features.shape[1], generator=generator),
-        torch.randn(count, count, generator=generator).tril(),
+        torch.stack(pixels) if pixels else None,
+        torch.stack([one.regions[place] for one, place in each if one.regions is not None]),
+        torch.stack([one.words[place] for one, place in each if one.words is not None]),
     )
 
 
-def upsample(reading: Reading, regions: Tensor) -> Tensor | None:
-    """Spread regions (T, K) over the pixels (T, H, W) bilinearly; None where there is no picture."""
+def _noise(readings: Readings, seed: int, count: int, longest: int) -> Maps:
+    """Draw noise for a caption of ``count`` words, its preceding words padded to the longest caption."""
+    generator = torch.Generator().manual_seed(seed)
+    size = None if readings.images is None else (count, *readings.images.shape[2:])
+    pixels = None if size is None else torch.randn(size, generator=generator)
+    regions = torch.randn(count, readings.features.shape[1], generator=generator)
+    words = torch.randn(count, count, generator=generator).tril()
+    return Maps(pixels, regions, functional.pad(words, (0, longest - count)))
+
+
+def upsample(reading: Reading | Readings, regions: Tensor) -> Tensor | None:
+    """Spread regions (W, K) over the pixels (W, H, W) bilinearly; None where there is no picture."""
     if reading.images is None:
         return None
     height, width = reading.images.shape[2:]
@@ -215,7 +259,7 @@ def upsample(reading: Reading, regions: Tensor) -> Tensor | None:
     return functional.interpolate(grid, (height, width), mode="bilinear", align_corners=False)[:, 0]
 
 
-def region_grid(reading: Reading) -> tuple[int, int]:
+def region_grid(reading: Reading | Readings) -> tuple[int, int]:
     """Return the rows and columns of the regions of a picture.
 
     Where the stride does not divide the picture, VGG drops the rest and a ResNet rounds up; the number of regions tells.

@@ -22,17 +22,17 @@ ROUTING = frozenset(
 """Operations that only move numbers: their derivative moves relevance just so. And the leaves, and the ruled nodes themselves."""
 
 
-def audit(output: Tensor) -> None:
-    """Walk the graph behind a tensor from its end to its leaves.
+def audit(*outputs: Tensor) -> None:
+    """Walk the graph behind tensors from its end to its leaves.
 
     Args:
-        output: The explained logits, computed under `capxai.lrp.attach.attached`.
+        *outputs: The explained logits or what they are computed from, themselves computed under `capxai.lrp.attach.attached`.
 
     Raises:
         RelevanceError: An operation has no rule. The message names each of them and the ruled layer that it feeds.
     """
     foreign: dict[str, str] = {}
-    stack: list[tuple[Any, str]] = [(output.grad_fn, "the logits")]
+    stack: list[tuple[Any, str]] = [(output.grad_fn, "the logits") for output in outputs]
     seen: set[Any] = set()
     while stack:
         function, consumer = stack.pop()

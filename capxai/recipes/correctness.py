@@ -266,7 +266,7 @@ def _maps(
     for name in names:
         # The control draws other noise for every picture.
         chosen = replace(options, seed=config.seed + image_id) if name == "random" else options
-        maps = find_method(name)(Request(reading, chosen))
+        maps = find_method(name)(Request.of(reading, chosen))
         spread = None if maps.regions is None else upsample(reading, maps.regions)
         pixels = maps.pixels if maps.pixels is not None else spread
         is_spread = pixels is None or (spread is not None and torch.equal(pixels, spread))

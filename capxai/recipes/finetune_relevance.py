@@ -100,7 +100,7 @@ class FromFeatures:
         features = torch.from_numpy(self.store.read(rows)).to(model.device, model.dtype)
         tokens = torch.tensor(model.vocabulary.encode(caption), device=model.device)
         reading = Reading(model.eval(), None, features, tokens)
-        maps = find_method(METHOD)(Request(reading))
+        maps = find_method(METHOD)(Request.of(reading))
         with torch.no_grad():
             logits = torch.stack([step.logits[0] for step in reading.unroll()])  # (T, V)
         image = read_image(picture.path) if picture.path.is_file() else None

@@ -25,6 +25,7 @@ from capxai.evaluate.correctness import (
     resize_nearest,
     score_methods,
 )
+from capxai.evaluate.lexicon import coco_lexicon
 from capxai.evaluate.objects import BOOTSTRAP_DRAWS
 from capxai.explain.attribution import Reading
 from capxai.explain.explainer import explain
@@ -34,8 +35,18 @@ from capxai.models.captioner import Captioner
 from capxai.models.encoders.compact import CompactEncoder
 from capxai.models.folder import load_model, save_model
 from capxai.models.specification import Specification
-from capxai.recipes.correctness import REPORT_FILE, WORDS_FILE, CorrectnessConfig, CorrectnessReport, run
-from capxai.recipes.object_words import object_area, true_object_words
+from capxai.recipes.analysis.correctness import CorrectnessConfig, run
+from capxai.recipes.analysis.correctness_report import (
+    BARS_FILE,
+    CURVES_FILE,
+    REPORT_FILE,
+    WORDS_FILE,
+    CorrectnessReport,
+)
+from capxai.recipes.analysis.experiment import FOLDER
+from capxai.recipes.analysis.mentions import mentions_of
+from capxai.recipes.analysis.stream import Look
+from capxai.recipes.object_words import object_area, seen_categories
 
 SIDE = 32
 WIDTH, HEIGHT = 48, 40
@@ -128,6 +139,10 @@ def test_means_are_over_words_and_intervals_over_pictures() -> None:
     assert [found.value for found in scores["good"].thresholds] == pytest.approx([0.6] * len(THRESHOLDS))
     assert scores["good"].above["random"].value == pytest.approx((0.5 + 0.6 + 0.4) / 3)
     assert list(scores["good"].above) == ["random"] and not scores["random"].above
+    assert scores["good"].boxes_above["random"].value == pytest.approx(
+        (0.5 + 0.6 + 0.4) / 3
+    )  # boxes hold the same shares
+    assert list(scores["good"].to_json()["correctness_above"]) == ["random"]
     assert scores["random"].without_positive == 1
     low, high = _slow_interval(pictures, [found.mask_share for found in good], seed=3)
     assert (figures["mask_share"].low, figures["mask_share"].high) == pytest.approx((low, high))
@@ -312,6 +327,9 @@ def test_the_report_is_written_and_kept(folder: Path, report: CorrectnessReport)
     rows = (folder / "out" / WORDS_FILE).read_text().splitlines()
     assert len(rows) == 1 + len(report.words) * len(report.methods)
     assert rows[0].startswith("image_id,position,word,category,caption,method,mask_share")
+    for name in (BARS_FILE, CURVES_FILE):
+        assert Image.open(folder / "out" / name).format == "PNG"
+    assert not (folder / "out" / FOLDER).exists()  # the progress is of no use any more
     with pytest.raises(CapxaiError, match="--force"):
         run(_config(folder, method=("random",), out=folder / "out"))
 
@@ -319,7 +337,8 @@ def test_the_report_is_written_and_kept(folder: Path, report: CorrectnessReport)
 def test_chosen_methods_and_levels(folder: Path, report: CorrectnessReport) -> None:
     chosen = run(_config(folder, seed=5, method=("lrp", "attention"), level=("pixels",), pictures=1))
     assert list(chosen.methods) == ["lrp", "attention"] and chosen.pictures == 1
-    assert chosen.placements["lrp"] == report.placements["lrp"][:2]
+    for one, other in zip(chosen.placements["lrp"], report.placements["lrp"][:2], strict=True):  # of a batch of three
+        assert (one.mask_share, *one.box_shares) == pytest.approx((other.mask_share, *other.box_shares), abs=1e-6)
     assert list(chosen.methods["lrp"].above) == ["attention"]
 
 
@@ -327,13 +346,17 @@ def test_a_name_of_two_words_is_read_at_its_last_and_false_mentions_are_left_out
     folder: Path, model: Captioner
 ) -> None:
     split = Corpus.open(folder / "corpus").split("test")
-    tokens = torch.tensor(model.vocabulary.encode("a car near a traffic light near a knife near a car"))
+    caption, picture = "a car near a traffic light near a knife near a car", split.picture(2)
+    tokens = torch.tensor(model.vocabulary.encode(caption))
     reading = Reading(model, None, torch.zeros(1, 16, CompactEncoder.channels), tokens)
-    found = true_object_words(reading, split, split.picture(2))
-    assert [(word.position, word.word, word.category) for word in found] == [
-        (1, "car", "car"),
-        (5, "light", "traffic light"),
-        (11, "car", "car"),
+    found = mentions_of(
+        Look((picture,), (caption,), reading.together()), coco_lexicon(), {2: seen_categories(split, picture)}
+    )
+    assert [(word.place, word.last, word.text, word.category, word.present) for word in found] == [
+        (1, 1, "car", "car", True),
+        (4, 5, "traffic light", "traffic light", True),
+        (8, 8, "knife", "knife", False),
+        (11, 11, "car", "car", True),
     ]
 
 
@@ -352,8 +375,8 @@ def test_errors_say_what_to_do(folder: Path) -> None:
         run(_config(folder, method=("lpr",)))
     with pytest.raises(CorpusError, match="no instance file"):
         run(CorrectnessConfig(model=folder / "model", corpus=folder / "captions-only"))
-    with pytest.raises(ConfigError, match=r"pictures is 0.*\n.*No method was named"):
-        CorrectnessConfig(pictures=0, method=())
+    with pytest.raises(ConfigError, match=r"pictures is -1.*\n.*No method was named.*\n.*No level was named"):
+        CorrectnessConfig(pictures=-1, method=(), level=())
 
 
 def test_the_command(folder: Path) -> None:

@@ -15,7 +15,7 @@ from capxai.cli.reporter import RichReporter, print_json
 if TYPE_CHECKING:
     from capxai.evaluate.correctness import MethodScore
     from capxai.evaluate.objects import Estimate
-    from capxai.recipes.correctness import CorrectnessReport
+    from capxai.recipes.analysis.correctness_report import CorrectnessReport
 
 EXAMPLES = (
     "capxai analyze correctness",
@@ -46,10 +46,12 @@ Levels = Annotated[
 ]
 Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Split of the corpus.", show_default="test")]
 Pictures = Annotated[
-    int | None, typer.Option("--pictures", min=1, metavar="N", help="First N pictures of it.", show_default="200")
+    int | None,
+    typer.Option("--pictures", min=0, metavar="N", help="First N pictures of it; 0 takes all.", show_default="200"),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Folder for the report and a table of the words.")
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Folder for report, tables and plots; a stopped run goes on there."),
 ]
 
 
@@ -83,7 +85,7 @@ def correctness(
     scored. The part of the picture that the object covers is what blind relevance would reach.
     """
     from capxai.config import resolve
-    from capxai.recipes.correctness import CorrectnessConfig, run
+    from capxai.recipes.analysis.correctness import CorrectnessConfig, run
 
     typed = {
         "model": model,
@@ -106,7 +108,8 @@ def correctness(
 
 def _print_correctness(report: CorrectnessReport) -> None:
     left_out = f"; {report.unseen_words} too small to see were left out" if report.unseen_words else ""
-    print_line(f"{report.corpus}, {report.split}, {report.model}: {report.pictures} pictures.")
+    silent = f"; the model says nothing about {report.silent_pictures} of them" if report.silent_pictures else ""
+    print_line(f"{report.corpus}, {report.split}, {report.model}: {report.pictures} pictures{silent}.")
     print_line(
         f"{len(report.words)} words that name an object of their picture, in {report.pictures_with_words} pictures{left_out}."
     )

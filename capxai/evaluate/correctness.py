@@ -113,12 +113,14 @@ class MethodScore:
             ``correctness`` (share inside the boxes, mean over `THRESHOLDS`), ``box_area``, ``points_at_box``.
         thresholds: Share inside the boxes at each of `THRESHOLDS`.
         above: By the name of another method, by how much ``mask_share`` is higher than that method's on the same words.
+        boxes_above: The same for ``correctness``.
         without_positive: Words whose map has no positive relevance; they count with a share of 0 and do not point.
     """
 
     figures: dict[str, Estimate]
     thresholds: tuple[Estimate, ...]
     above: dict[str, Estimate]
+    boxes_above: dict[str, Estimate]
     without_positive: int
 
     def to_json(self) -> JsonObject:
@@ -127,6 +129,7 @@ class MethodScore:
             **{name: asdict(estimate) for name, estimate in self.figures.items()},
             "thresholds": {f"{t:g}": asdict(found) for t, found in zip(THRESHOLDS, self.thresholds, strict=True)},
             "mask_share_above": {name: asdict(estimate) for name, estimate in self.above.items()},
+            "correctness_above": {name: asdict(estimate) for name, estimate in self.boxes_above.items()},
             "without_positive": self.without_positive,
         }
 
@@ -194,15 +197,17 @@ def _score(
     means = {key: weights @ values / total for key, values in columns[name].items()}  # (1 + D,) each
     means["ratio_of_means"] = means["mask_share"] / means["mask_area"]
     figures = {key: _estimate(values) for key, values in means.items()}
-    own = columns[name]["mask_share"]
+    others = [control for control in controls if control in columns and control != name]
+
+    def gain(figure: str) -> dict[str, Estimate]:
+        own = columns[name][figure]
+        return {other: _estimate(weights @ (own - columns[other][figure]) / total) for other in others}
+
     return MethodScore(
         figures={key: estimate for key, estimate in figures.items() if not key.startswith("at ")},
         thresholds=tuple(figures[_at(t)] for t in THRESHOLDS),
-        above={
-            control: _estimate(weights @ (own - columns[control]["mask_share"]) / total)
-            for control in controls
-            if control in columns and control != name
-        },
+        above=gain("mask_share"),
+        boxes_above=gain("correctness"),
         without_positive=sum(not found.positive for found in placements),
     )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "capxai explain image.jpg",
     'capxai explain image.jpg --caption "a red car on the road" --method grad-cam --out compare',
+    "capxai explain image.jpg --why knife --not fork",
     "capxai explain photos/*.jpg --model runs/x --json > report.json",
 )
 METHODS = "lrp|gradient|gradient-x-input|guided-backprop|grad-cam|guided-grad-cam|attention|random"
@@ -30,6 +31,14 @@ Method = Annotated[str | None, typer.Option("--method", metavar=METHODS, help="H
 Caption = Annotated[
     str | None,
     typer.Option("--caption", metavar="TEXT", help="The caption to explain.", show_default="the model's own"),
+]
+Why = Annotated[
+    str | None,
+    typer.Option("--why", metavar="WORD", help="Explain this word of the caption alone.", show_default="all words"),
+]
+Not = Annotated[
+    str | None,
+    typer.Option("--not", metavar="WORD", help="Why it is that word rather than this one of the vocabulary."),
 ]
 Head = Annotated[
     str | None,
@@ -84,6 +93,8 @@ def explain(
     model: Model = None,
     method: Method = None,
     caption: Caption = None,
+    why: Why = None,
+    against: Not = None,
     head: Head = None,
     out: Out = None,
     beam: Beam = None,
@@ -115,6 +126,8 @@ def explain(
         "model": model,
         "method": method,
         "caption": caption,
+        "why": why,
+        "against": against,
         "head": head,
         "out": out,
         "beam": beam,
@@ -150,6 +163,8 @@ def _print_report(report: ExplainReport) -> None:
 
 def _print_picture(picture: ExplainedPicture) -> None:
     print_line(f"{picture.image}: {picture.explanation['caption']}")
+    if picture.explanation["contrast"] is not None:
+        print_line(_contrast_line(picture.explanation))
     words = picture.explanation["words"]
     parts = [part for part in words[0]["share"] if any(word["share"][part] is not None for word in words)]
     print_table(
@@ -159,6 +174,14 @@ def _print_picture(picture: ExplainedPicture) -> None:
     for suffix in ("html", "png", "npz", "json"):
         print_line(f"  {picture.folder / f'explanation.{suffix}'}")
     print_line("")
+
+
+def _contrast_line(explanation: JsonObject) -> str:
+    word, other = explanation["words"][0], explanation["contrast"]
+    return (
+        f"{word['token']} rather than {other['token']}: logit {word['logit']:.3f} against {other['logit']:.3f}, difference "
+        f"{other['logit_difference']:+.3f}; probability {word['probability']:.3f} against {other['probability']:.3f}"
+    )
 
 
 def _row(word: JsonObject, parts: Sequence[str]) -> tuple[str, ...]:

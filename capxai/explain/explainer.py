@@ -14,9 +14,10 @@ from torch import Tensor
 
 from capxai.data.images import picture_array
 from capxai.errors import VocabularyError
-from capxai.explain.attribution import Reading, record
-from capxai.explain.explanation import Explanation
+from capxai.explain.attribution import Reading, Words, record
+from capxai.explain.explanation import Contrast, Explanation
 from capxai.explain.methods import Maps, Options, Request, encoder_composite, find_method, refuse_unused, region_grid
+from capxai.explain.question import asked
 from capxai.lrp.composites import Composite
 from capxai.lrp.propagation import Ledger
 from capxai.models.captioner import Captioner
@@ -33,8 +34,10 @@ def explain(
     beam: int = 3,
     options: Options | None = None,
     head: int | None = None,
+    why: str | None = None,
+    against: str | None = None,
 ) -> Explanation:
-    """Say for every word of a caption which pixels and which preceding words spoke for and against it.
+    """Say for every word of a caption, or for one, which pixels and which preceding words spoke for and against it.
 
     Args:
         model: From `capxai.load`.
@@ -44,6 +47,9 @@ def explain(
         beam: Beam width for the model's own caption.
         options: Settings of the method.
         head: Shorthand for ``options.head``.
+        why: Explain this word of the caption alone, where it stands first.
+        against: Explain why it is ``why`` rather than this word of the vocabulary: the relevance of one logit minus that of the other, both
+            at the step of ``why``. Grad-CAM and guided Grad-CAM, which are not linear, are those of the difference of the logits.
 
     Returns:
         The explanation; relevance of `lrp` is signed and in logit units.
@@ -59,23 +65,25 @@ def explain(
     if head is not None:
         chosen = replace(chosen, head=head)
     refuse_unused(method, chosen)
+    question = asked(model.vocabulary, method, why, against)
     with _evaluating(model):
         reading = read(model, picture, caption, beam, encoder_composite(method, model, chosen))
-        maps = explained(Request.of(reading, chosen))
-        facts = _facts(reading)
+        readings = reading.together()
+        words = readings.all_words() if question is None else question.words(reading)
+        maps = explained(Request(readings, words, chosen))
+        facts = _facts(reading, words)
     source = "" if isinstance(image, np.ndarray) else Path(image).name
     note = model.lineage.get("domain_note")
     return Explanation(
-        tokens=tuple(model.vocabulary.words[token] for token in reading.tokens.tolist()),
-        token_ids=reading.tokens.cpu().numpy(),
         method=method,
         model=str(model.lineage.get("name") or model.specification.decoder),
         image=picture,
         grid=region_grid(reading),
         source=source,
         notes=(str(note),) if note else (),
+        **_texts(reading, words),
         **facts,
-        **_arrays(maps),
+        **_arrays(maps, int(words.places.max()) + 1),
     )
 
 
@@ -115,27 +123,50 @@ def read(
     return Reading(model, images, features, torch.tensor(tokens, device=model.device), tape)
 
 
-def _facts(reading: Reading) -> dict[str, Any]:
-    """Collect what the plain forward pass says about every word."""
+def _texts(reading: Reading, words: Words) -> dict[str, Any]:
+    """Split the caption into the explained words, which stand together, and those before and after them."""
+    spoken = tuple(reading.model.vocabulary.words[token] for token in reading.tokens.tolist())
+    first, last = int(words.places.min()), int(words.places.max()) + 1
+    return {
+        "tokens": spoken[first:last],
+        "token_ids": words.tokens.cpu().numpy(),
+        "before": spoken[:first],
+        "after": spoken[last:],
+    }
+
+
+def _facts(reading: Reading, words: Words) -> dict[str, Any]:
+    """Collect what the plain forward pass says about every explained word, and about the one that it is set against."""
     with torch.no_grad():
-        steps = reading.unroll()
-        logits = torch.stack([step.logits[0] for step in steps])  # (T, V)
-        chosen = reading.tokens[:, None]
+        seen = reading.unroll()
+        steps = [seen[place] for place in words.places.tolist()]
+        logits = torch.stack([step.logits[0] for step in steps])  # (W, V)
+        probabilities = torch.softmax(logits, 1)
+        chosen = words.tokens[:, None]
         sentinels = [step.sentinel[0] for step in steps if step.sentinel is not None]
         return {
             "logits": _numpy(logits.gather(1, chosen)[:, 0]),
-            "probability": _numpy(torch.softmax(logits, 1).gather(1, chosen)[:, 0]),
+            "probability": _numpy(probabilities.gather(1, chosen)[:, 0]),
             "attention": _numpy(torch.stack([step.attention[0] for step in steps])),
             "sentinel": _numpy(torch.stack(sentinels)) if sentinels else None,
+            "contrast": None if words.against is None else _contrast(reading, words.against, logits, probabilities),
         }
 
 
-def _arrays(maps: Maps) -> dict[str, Any]:
+def _contrast(reading: Reading, against: Tensor, logits: Tensor, probabilities: Tensor) -> Contrast:
+    other = int(against)
+    return Contrast(
+        reading.model.vocabulary.words[other], other, float(logits[0, other]), float(probabilities[0, other])
+    )
+
+
+def _arrays(maps: Maps, inputs: int) -> dict[str, Any]:
+    """Name the arrays of an explanation whose last word has so many input words."""
     kept = {} if maps.kept is None else dict(zip(Ledger.COLUMNS, maps.kept.unbind(1), strict=True))
     return {
         "pixel_relevance": _numpy(maps.pixels),
         "region_relevance": _numpy(maps.regions),
-        "word_relevance": _numpy(maps.words),
+        "word_relevance": _numpy(None if maps.words is None else maps.words[:, :inputs]),
         "bias_relevance": _numpy(kept.get("bias")),
         "eps_relevance": _numpy(kept.get("eps")),
         "other_heads_relevance": _numpy(kept["other heads"]) if kept and bool(kept["other heads"].any()) else None,

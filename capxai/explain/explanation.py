@@ -45,11 +45,33 @@ class Parts:
         return {name: value for name, value in asdict(self).items() if name != "other_heads" or value is not None}
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """The word that an explained word is set against, at the same step: "why a knife rather than a fork".
+
+    Attributes:
+        token: The word.
+        token_id: Its vocabulary id.
+        logit: Its raw logit there.
+        probability: Its probability there, in [0, 1].
+    """
+
+    token: str
+    token_id: int
+    logit: float
+    probability: float
+
+    def to_json(self) -> dict[str, str | int | float]:
+        """Return the word as a JSON object."""
+        return asdict(self)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
-    """Say for every word of a caption what spoke for it and against it.
+    """Say for every word of a caption, or for one of them, what spoke for it and against it.
 
-    Axes: T words, H x W pixels, K regions, N attention heads. Relevance is raw: signed, in logit units, not normalized.
+    Axes: T explained words, P words before them, H x W pixels, K regions, N attention heads. Relevance is raw: signed, in logit units, not
+    normalized. Of a contrast it is the relevance of the explained word's logit minus that of the other word's, both at the same step.
 
     Attributes:
         tokens: The explained words.
@@ -61,7 +83,7 @@ class Explanation:
         image: (H, W, 3) uint8 RGB in [0, 255], the picture as the model saw it.
         pixel_relevance: (T, H, W) float32.
         region_relevance: (T, K) float32.
-        word_relevance: (T, T) float32; row t, column i is input word i (0 is ``<start>``), zero for i > t.
+        word_relevance: (T, P + T) float32; row t, column i is input word i (0 is ``<start>``), zero for i > P + t.
         attention: (T, K) or (T, N, K) float32 attention weights.
         sentinel: (T,) float32 in [0, 1], the weight of the sentinel, where the model has one.
         bias_relevance: (T,) float32, what biases keep.
@@ -70,9 +92,12 @@ class Explanation:
         grid: (rows, columns) of the regions, None where they are no grid.
         source: File name of the picture.
         notes: What a reader must know, for instance that the picture is outside of what the model was trained on.
+        before: The P words of the caption before the explained ones; none where the whole caption is explained.
+        after: The words of the caption after them.
+        contrast: What the one explained word is set against; None explains words as they are.
 
     Raises:
-        RelevanceError: If an array has the wrong shape or holds a value that is not finite.
+        RelevanceError: If an array has the wrong shape or holds a value that is not finite, or a contrast has not one word.
     """
 
     tokens: tuple[str, ...]
@@ -93,14 +118,22 @@ class Explanation:
     grid: tuple[int, int] | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    contrast: Contrast | None = None
 
     def __post_init__(self) -> None:
         """Bring the arrays to their types and check their shapes."""
-        for name in ("tokens", "notes"):
+        for name in ("tokens", "notes", "before", "after"):
             object.__setattr__(self, name, tuple(str(text) for text in getattr(self, name)))
         if not self.tokens:
             raise RelevanceError(
                 "An explanation of no words was found; expected at least one. Give a caption with a word in it."
+            )
+        if self.contrast is not None and len(self.tokens) != 1:
+            raise RelevanceError(
+                f"A contrast with {len(self.tokens)} explained words was found; expected one, at whose step the other word could stand. "
+                "Explain one word."
             )
         for name, shapes in self._expected_shapes().items():
             value = getattr(self, name)
@@ -121,7 +154,7 @@ class Explanation:
             ),
             "pixel_relevance": ((words, height, width),),
             "region_relevance": ((words, regions),),
-            "word_relevance": ((words, words),),
+            "word_relevance": ((words, len(self.before) + words),),
             "attention": ((words, regions), (words, None, regions)),
         }
 
@@ -138,8 +171,9 @@ class Explanation:
                 f"probability lies in [{self.probability.min():.3g}, {self.probability.max():.3g}]; expected [0, 1]. "
                 "Give softmax probabilities, not logits."
             )
-        if self.word_relevance is not None and np.triu(self.word_relevance, 1).any():
-            row, column = (int(place[0]) for place in np.nonzero(np.triu(self.word_relevance, 1)))
+        later = None if self.word_relevance is None else np.triu(self.word_relevance, 1 + len(self.before))
+        if later is not None and later.any():
+            row, column = (int(place[0]) for place in np.nonzero(later))
             raise RelevanceError(
                 f"word_relevance[{row}, {column}] is not zero; expected zero above the diagonal, because word {row} "
                 "cannot depend on a later input word. Explain each word with the words before it alone."
@@ -147,17 +181,26 @@ class Explanation:
 
     @property
     def caption(self) -> str:
-        """Return the words as one text, without ``<start>``, ``<end>`` and ``<pad>``."""
-        return " ".join(token for token in self.tokens if token not in _SPECIALS)
+        """Return the whole caption as one text, without ``<start>``, ``<end>`` and ``<pad>``."""
+        return " ".join(token for token in (*self.before, *self.tokens, *self.after) if token not in _SPECIALS)
 
     @property
     def conserved(self) -> bool:
-        """Return whether picture, words, bias and eps add up to the logit: the method accounts for biases and eps."""
+        """Return whether picture, words, bias and eps add up to `explained`: the method accounts for biases and eps."""
         return self.bias_relevance is not None and self.eps_relevance is not None
 
+    def explained(self, word: int) -> float:
+        """Return what is explained: the logit of the word, or of a contrast its logit minus the other word's."""
+        return float(self.logits[word]) - (0.0 if self.contrast is None else self.contrast.logit)
+
+    def title(self, word: int) -> str:
+        """Return what is explained in words: "knife", or of a contrast "knife rather than fork"."""
+        token = self.tokens[word]
+        return token if self.contrast is None else f"{token} rather than {self.contrast.token}"
+
     def inputs(self, word: int) -> tuple[str, ...]:
-        """Return the input words that a word was predicted from, ``<start>`` first: columns 0 to t of its row."""
-        return ("<start>", *self.tokens[:word])
+        """Return the input words that a word was predicted from, ``<start>`` first: columns 0 to P + t of its row."""
+        return ("<start>", *self.before, *self.tokens[:word])
 
     def totals(self, word: int) -> Parts:
         """Sum the relevance of one word over each part, in logit units (float64 sums).
@@ -171,14 +214,14 @@ class Explanation:
     def shares(self, word: int) -> Parts:
         """Divide the totals of one word by what they are shares of.
 
-        Where the method conserves the logit (``conserved``), share = signed total / logit: the shares add up to 1,
-        and a share is negative or above 1 where parts oppose each other. For other methods (gradient, attention, ...)
+        Where the method conserves the logit (``conserved``), share = signed total / logit, or / difference of logits of a contrast: the
+        shares add up to 1, and a share is negative or above 1 where parts oppose each other. For other methods (gradient, attention, ...)
         bias and eps are None and share = signed total / (|picture| + |words|). Shares of a whole of zero are None.
         """
         totals = self.totals(word)
         present = totals.present()
         if self.conserved:
-            whole = float(self.logits[word])
+            whole = self.explained(word)
         else:
             present = {name: value for name, value in present.items() if name in ("picture", "words")}
             whole = sum(abs(value) for value in present.values())

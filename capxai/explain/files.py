@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from capxai import __version__
 from capxai.errors import CapxaiError
 from capxai.explain.colors import Scale
-from capxai.explain.explanation import KEPT, Explanation
+from capxai.explain.explanation import KEPT, Contrast, Explanation
 from capxai.explain.page import render_page
 from capxai.explain.sheet import render_sheet
 from capxai.types import JsonObject
@@ -28,11 +28,17 @@ SCHEMA_VERSION = 1
 FILES = ("explanation.npz", "explanation.json", "explanation.png", "explanation.html")
 
 _ALWAYS = ("token_ids", "logits", "probability", "image")
+_TEXTS = ("tokens", "before", "after")
 _OPTIONAL = ("pixel_relevance", "region_relevance", "word_relevance", "attention", "sentinel")
 
 
 def describe(explanation: Explanation, scale: Scale = "caption") -> JsonObject:
-    """Return what ``explanation.json`` holds (schema version 1); every number is finite, a missing one is None."""
+    """Return what ``explanation.json`` holds (schema version 1); every number is finite, a missing one is None.
+
+    ``words`` are the explained ones, ``before`` and ``after`` the rest of the caption around them. ``contrast`` is None, or the word that
+    the one explained word is set against: ``token``, ``token_id``, ``logit`` and ``probability`` at the same step, and
+    ``logit_difference``, whose parts ``relevance`` and ``share`` of the word are then.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "capxai_version": __version__,
@@ -44,9 +50,20 @@ def describe(explanation: Explanation, scale: Scale = "caption") -> JsonObject:
         "image_size": {"height": explanation.image.shape[0], "width": explanation.image.shape[1]},
         "grid": None if explanation.grid is None else list(explanation.grid),
         "scale": scale,
-        "share_of": "logit" if explanation.conserved else "sum of absolute totals",
+        "share_of": _whole(explanation),
+        "before": list(explanation.before),
+        "after": list(explanation.after),
+        "contrast": None
+        if explanation.contrast is None
+        else {**explanation.contrast.to_json(), "logit_difference": explanation.explained(0)},
         "words": [_describe_word(explanation, word) for word in range(len(explanation.tokens))],
     }
+
+
+def _whole(explanation: Explanation) -> str:
+    if not explanation.conserved:
+        return "sum of absolute totals"
+    return "logit" if explanation.contrast is None else "difference of logits"
 
 
 def _describe_word(explanation: Explanation, word: int) -> JsonObject:
@@ -92,8 +109,10 @@ def write_folder(explanation: Explanation, folder: Path, scale: Scale = "caption
 def _write_files(explanation: Explanation, folder: Path, scale: Scale) -> None:
     present = [name for name in _OPTIONAL if getattr(explanation, name) is not None]
     arrays: dict[str, NDArray[Any]] = {name: getattr(explanation, name) for name in (*_ALWAYS, *present)}
-    tokens = np.array(explanation.tokens, dtype=np.str_)
-    np.savez_compressed(folder / "explanation.npz", allow_pickle=False, tokens=tokens, **arrays)
+    if explanation.contrast is not None:
+        arrays |= {f"contrast_{name}": np.array(value) for name, value in explanation.contrast.to_json().items()}
+    texts = {name: np.array(getattr(explanation, name), dtype=np.str_) for name in _TEXTS if getattr(explanation, name)}
+    np.savez_compressed(folder / "explanation.npz", allow_pickle=False, **texts, **arrays)
     text = json.dumps(describe(explanation, scale), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "explanation.json").write_text(text + "\n", encoding="utf-8")
     render_sheet(explanation, scale).save(folder / "explanation.png")
@@ -126,6 +145,8 @@ def read_folder(folder: Path) -> Explanation:
             )
         if [word["token"] for word in described["words"]] != arrays["tokens"].tolist():
             raise ValueError("explanation.json and explanation.npz hold different words")
+        if (described.get("contrast") is None) != ("contrast_token" not in arrays):
+            raise ValueError("only one of explanation.json and explanation.npz holds a contrast")
         return Explanation(**_fields(arrays, described))
     except FileNotFoundError as error:
         raise CapxaiError(
@@ -143,9 +164,21 @@ def _fields(arrays: dict[str, NDArray[Any]], described: JsonObject) -> dict[str,
         **{name: arrays[name] for name in _OPTIONAL if name in arrays},
         **{f"{part}_relevance": np.array(values, np.float32) for part, values in kept.items() if None not in values},
         **{name: described[name] for name in ("method", "model", "source", "notes")},
-        "tokens": tuple(arrays["tokens"].tolist()),
+        **{name: tuple(arrays[name].tolist()) for name in _TEXTS if name in arrays},
+        "contrast": _contrast(arrays),
         "grid": None if described["grid"] is None else (int(described["grid"][0]), int(described["grid"][1])),
     }
+
+
+def _contrast(arrays: dict[str, NDArray[Any]]) -> Contrast | None:
+    if "contrast_token" not in arrays:
+        return None
+    return Contrast(
+        str(arrays["contrast_token"]),
+        int(arrays["contrast_token_id"]),
+        float(arrays["contrast_logit"]),
+        float(arrays["contrast_probability"]),
+    )
 
 
 def show_explanation(explanation: Explanation, scale: Scale = "caption") -> Path | None:

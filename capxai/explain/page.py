@@ -29,6 +29,7 @@ from capxai.explain.colors import (
     signed,
 )
 from capxai.explain.explanation import PARTS, Explanation
+from capxai.explain.wording import confidence, question, share_text, share_title, sides
 from capxai.types import FloatArray, ImageArray, JsonObject
 
 _SCALES: tuple[Scale, ...] = ("caption", "word")
@@ -36,8 +37,8 @@ _ATTENTION_COLOR = (88, 44, 168)  # neither for nor against
 _PICTURE_SIDE = 512  # longest side of the picture that the page carries, in pixels
 _LAYER_NAMES = {"pixels": "pixels", "regions": "regions", "attention": "attention", "plain": "picture"}
 _LAYER_TEXTS = {
-    "pixels": "Relevance of the pixels, in logit units. Red speaks for the word, blue against it.",
-    "regions": "Relevance of the regions, in logit units. Red speaks for the word, blue against it.",
+    "pixels": "Relevance of the pixels, in logit units. Red speaks for {one}, blue {other}.",
+    "regions": "Relevance of the regions, in logit units. Red speaks for {one}, blue {other}.",
     "attention": "Attention weights, mean over the heads: where the model looked. Each word has its own scale.",
     "plain": "The picture as the model saw it.",
 }
@@ -55,23 +56,24 @@ def render_page(explanation: Explanation, scale: Scale = "caption") -> str:
     """
     data = _data(explanation, scale)
     height, width = explanation.image.shape[:2]
-    conserved = explanation.conserved
     fields = {
         "title": escape(f"{explanation.caption} - capxai explanation"),
         "notes": "\n".join(f'<p class="note" role="note">{escape(note)}</p>' for note in explanation.notes),
-        "buttons": "\n".join(_button(explanation, word) for word in range(len(explanation.tokens))),
+        "question": escape(question(explanation)),
+        "buttons": "\n".join(
+            [
+                *(_span(token, "before") for token in explanation.before),
+                *(_button(explanation, word) for word in range(len(explanation.tokens))),
+                *(_span(token, "after") for token in explanation.after),
+            ]
+        ),
         "picture": _picture(explanation.image),
         "size": f"{width} × {height}",
         "gradient": ", ".join(_css(color) for color in diverging_palette()[::6]),
         "layers": "".join(_radio(name) for name in data["layers"]),
         "opacity": str(round(100 * OPACITY)),
-        "share-title": "Where the logit comes from" if conserved else "Picture against words",
-        "share-text": (
-            "Shares of the logit: they add up to 100 %. "
-            if conserved
-            else "Shares of |picture| + |words|: this method leaves no part to biases or eps. "
-        )
-        + "What lies left of the line speaks against the word.",
+        "share-title": share_title(explanation),
+        "share-text": escape(share_text(explanation)),
         "tables": _shares_table(explanation) + _words_table(explanation),
         "about": _about(explanation),
         "data": json.dumps(data, allow_nan=False)
@@ -83,14 +85,19 @@ def render_page(explanation: Explanation, scale: Scale = "caption") -> str:
     return re.sub(r"@@([a-z-]+)@@", lambda found: fields[found[1]], template)
 
 
+def _span(token: str, place: str) -> str:
+    return f'<span class="word {place}">{escape(token)}</span>'
+
+
 def _data(explanation: Explanation, scale: Scale) -> JsonObject:
     """Gather what the script needs: heatmaps by layer, scale and word, and the texts of each word."""
     heatmaps = _heatmaps(explanation)
+    one, other = sides(explanation)
     return {
         "scale": scale,
         "scaled": any(name in heatmaps for name in ("pixels", "regions")) or explanation.word_relevance is not None,
         "layers": [*heatmaps, "plain"],
-        "texts": _LAYER_TEXTS,
+        "texts": {name: text.format(one=one, other=other) for name, text in _LAYER_TEXTS.items()},
         "heatmaps": heatmaps,
         "words": [_word(explanation, word) for word in range(len(explanation.tokens))],
     }
@@ -161,11 +168,13 @@ def _word(explanation: Explanation, word: int) -> JsonObject:
     token, probability = explanation.tokens[word], percent(float(explanation.probability[word]), sign=False)
     description: JsonObject = {
         "token": token,
-        "probability": probability,
-        "logit": signed(float(explanation.logits[word])),
+        "confidence": confidence(explanation, word),
+        "contrast": explanation.contrast is not None,
+        "sides": [f"“{token}”", "against"] if explanation.contrast is None else list(sides(explanation)),
         "parts": parts,
         "zero": zero,
-        "spoken": f"{token}, probability {probability}. "
+        "title": explanation.title(word),
+        "spoken": f"{explanation.title(word)}, probability {probability}. "
         + ", ".join(f"{part['name']} {part['share']}" for part in parts),
     }
     if explanation.word_relevance is not None:
@@ -211,7 +220,8 @@ def _parts(explanation: Explanation, word: int) -> tuple[list[JsonObject], float
 
 def _button(explanation: Explanation, word: int) -> str:
     token = explanation.tokens[word]
-    label = f"{token}, word {word + 1} of {len(explanation.tokens)}"
+    before, after = len(explanation.before), len(explanation.after)
+    label = f"{token}, word {before + word + 1} of {before + len(explanation.tokens) + after}"
     attributes = f'type="button" data-word="{word}" aria-pressed="false" aria-label="{escape(label)}"'
     return f"<button {attributes}>{escape(token)}</button>"
 
@@ -223,16 +233,22 @@ def _radio(layer: str) -> str:
 def _shares_table(explanation: Explanation) -> str:
     """Write the shares of all words as a table."""
     names = [name for name in PARTS if name != "other_heads" or explanation.other_heads_relevance is not None]
+    other = explanation.contrast
+    compared = [] if other is None else [percent(other.probability, sign=False), signed(other.logit)]
     rows = []
-    for word, token in enumerate(explanation.tokens):
+    for word in range(len(explanation.tokens)):
         totals, shares = explanation.totals(word).present(), explanation.shares(word)
         cells = [percent(float(explanation.probability[word]), sign=False), signed(float(explanation.logits[word]))]
+        cells += compared + ([signed(explanation.explained(word))] if compared else [])
         cells += [
             f"{signed(totals[name])} ({percent(getattr(shares, name))})" if name in totals else "–" for name in names
         ]
-        rows.append(_row(token, cells))
+        rows.append(_row(explanation.title(word), cells))
     caption = "Signed relevance of each part in logit units, and its share."
-    return _table(caption, ["word", "probability", "logit", *names], rows)
+    columns = (
+        [] if other is None else [f"probability of {other.token}", f"logit of {other.token}", "difference of logits"]
+    )
+    return _table(caption, ["word", "probability", "logit", *columns, *names], rows)
 
 
 def _words_table(explanation: Explanation) -> str:
@@ -241,12 +257,16 @@ def _words_table(explanation: Explanation) -> str:
     if relevance is None:
         return ""
     last = len(explanation.tokens) - 1
+    before, inputs = len(explanation.before), explanation.inputs(last)
     rows = [
-        _row(token, [signed(float(relevance[word, column])) if column <= word else "" for column in range(last + 1)])
-        for word, token in enumerate(explanation.tokens)
+        _row(
+            explanation.title(word),
+            [signed(float(number)) if column <= before + word else "" for column, number in enumerate(relevance[word])],
+        )
+        for word in range(last + 1)
     ]
     caption = "Relevance of each preceding word (column) for each word (row), in logit units."
-    return _table(caption, ["word", *explanation.inputs(last)], rows)
+    return _table(caption, ["word", *inputs], rows)
 
 
 def _table(caption: str, columns: list[str], rows: list[str]) -> str:

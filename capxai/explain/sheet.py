@@ -23,6 +23,7 @@ from capxai.explain.colors import (
     signed,
 )
 from capxai.explain.explanation import Explanation, Parts
+from capxai.explain.wording import contrast_line, legend, short_title
 
 PART_COLORS = {
     "picture": (16, 145, 129),
@@ -168,6 +169,10 @@ def _draw_header(pen: ImageDraw.ImageDraw | None, explanation: Explanation, widt
         if pen:
             pen.text((_MARGIN, y), line, _INK, _font(30))
         y += 38
+    for line in _wrap(contrast_line(explanation), 18, inner, 2):
+        if pen and line:
+            pen.text((_MARGIN, y + 4), line, _INK, _font(18))
+        y += 26 if line else 0
     if pen:
         pen.text((_MARGIN, y + 5), _fit(about, 16, inner), _MUTED, _font(16))
     y += 34
@@ -211,8 +216,7 @@ def _draw_first_tile(sheet: Image.Image, drawing: _Drawing, corner: tuple[int, i
         _draw_color_bar(sheet, title, limit if drawing.scale == "caption" else None, (x, y + 58 * k))
     y += 58 * len(bars)
     shared = "one scale for all words." if drawing.scale == "caption" else "each word its own scale."
-    whole = "shares of the logit" if drawing.explanation.conserved else "shares of |picture| + |words|"
-    for line in (f"In logit units; {shared}", f"Bar: {whole};", "what lies left of its line is against the word."):
+    for line in (f"In logit units; {shared}", *legend(drawing.explanation)):
         pen.text((x, y), _fit(line, 12, _TILE), _MUTED, _font(12))
         y += 17
 
@@ -238,9 +242,9 @@ def _draw_color_bar(sheet: Image.Image, title: str, limit: float | None, corner:
 def _draw_word_tile(sheet: Image.Image, drawing: _Drawing, word: int, corner: tuple[int, int]) -> None:
     """Draw one word: its name and probability, its heatmap over the picture, and where its logit comes from."""
     pen, (x, y), explanation = ImageDraw.Draw(sheet), corner, drawing.explanation
-    probability = percent(float(explanation.probability[word]), sign=False)
+    probability = percent(float(explanation.probability[word]), sign=False) if explanation.contrast is None else ""
     room = _TILE - _font(15).getlength(probability) - 12
-    pen.text((x, y), _fit(explanation.tokens[word], 22, room), _INK, _font(22))
+    pen.text((x, y), _fit(short_title(explanation, word), 22, room), _INK, _font(22))
     pen.text((x + _TILE, y + 6), probability, _MUTED, _font(15), anchor="ra")
     image = _enlarged(explanation.image, drawing.picture_size)
     relevance = np.zeros(drawing.picture_size, np.float32)

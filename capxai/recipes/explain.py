@@ -25,6 +25,8 @@ class ExplainConfig:
         model: Model folder; None for the bundled model.
         method: Name of the method.
         caption: The caption to explain; None for the one that the model gives.
+        why: Explain this word of the caption alone; None explains all words.
+        against: A word of the vocabulary: explain why it is ``why`` rather than this one.
         head: Number of the attention head whose relevance is kept, from 0, or "all".
         out: Folder of the explanations; each picture gets a folder of its own in it.
         beam: Captions kept while searching for the model's caption.
@@ -44,6 +46,8 @@ class ExplainConfig:
     model: Path | None = None
     method: str = "lrp"
     caption: str | None = None
+    why: str | None = None
+    against: str | None = None
     head: str = "all"
     out: Path = Path("explanations")
     beam: int = 3
@@ -122,6 +126,7 @@ def run(config: ExplainConfig, reporter: Reporter = SILENT) -> ExplainReport:
     if not config.images:
         raise ConfigError("No picture was named. Expected at least one picture file. Name it: capxai explain image.jpg")
     from capxai.explain.methods import Options, find_method
+    from capxai.explain.question import asked
     from capxai.models.folder import load
     from capxai.recipes.device import choose_device
 
@@ -135,6 +140,7 @@ def run(config: ExplainConfig, reporter: Reporter = SILENT) -> ExplainReport:
         model.double()
     if config.caption is not None:
         model.vocabulary.encode(config.caption)
+    asked(model.vocabulary, config.method, config.why, config.against)
     name = "bundled" if config.model is None else str(config.model)
     reporter.note(f"Model: {name}; method: {config.method}; device: {device}")
     pictures: list[ExplainedPicture] = []
@@ -183,7 +189,10 @@ def _explain_one(
     from capxai.explain.files import describe
 
     _refuse_occupied(folder, config.force)
-    explanation = explain(model, image, config.method, config.caption, beam=config.beam, options=options)
+    explanation = explain(
+        model, image, config.method, config.caption,
+        beam=config.beam, options=options, why=config.why, against=config.against,
+    )  # fmt: skip
     explanation.save(folder, scale=config.scale, force=config.force)
     write_record(folder, "explain", config, image=str(image), device=str(model.device))
     return ExplainedPicture(str(image), folder, describe(explanation, config.scale))

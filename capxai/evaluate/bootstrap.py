@@ -130,6 +130,26 @@ def interval_of_ratio(parts: ArrayLike, wholes: ArrayLike, weights: Weights) -> 
     return estimate(float(np.sum(parts)) / whole, ratios(parts, wholes, weights))
 
 
+def intervals_over_words(rows: ArrayLike, values: ArrayLike, weights: Weights) -> tuple[Estimate, ...]:
+    """Estimate means over words, each word counting once, with intervals over the pictures that the words belong to.
+
+    Args:
+        rows: (W,) the picture of each word, a column of ``weights``.
+        values: (W, P) figures of each word; each column is estimated by itself.
+        weights: (D, N) draws of pictures.
+
+    Raises:
+        ValueError: There is no word, or a figure is not finite.
+    """
+    places, table = np.asarray(rows, dtype=np.int64), np.asarray(values, dtype=np.float64)
+    sums = np.zeros((weights.shape[1], table.shape[1]))
+    np.add.at(sums, places, table)
+    drawn = weighted_sums(sums, weights)  # (D, P)
+    counts = weighted_sums(np.bincount(places, minlength=weights.shape[1]), weights)[:, None]
+    spread = np.divide(drawn, counts, out=np.full_like(drawn, np.nan), where=counts > 0)
+    return tuple(estimate(float(column.mean()), spread[:, place]) for place, column in enumerate(table.T))
+
+
 def difference(first: tuple[float, Values], second: tuple[float, Values]) -> Difference:
     """Compare a figure of two systems, each with its value and its draws (D,) of the SAME weights.
 

@@ -328,7 +328,8 @@ def test_the_report_is_written_and_kept(folder: Path, report: CorrectnessReport)
     assert len(rows) == 1 + len(report.words) * len(report.methods)
     assert rows[0].startswith("image_id,position,word,category,caption,method,mask_share")
     for name in (BARS_FILE, CURVES_FILE):
-        assert Image.open(folder / "out" / name).format == "PNG"
+        for level in ("", "_regions"):
+            assert Image.open(folder / "out" / name.format(level)).format == "PNG"
     assert not (folder / "out" / FOLDER).exists()  # the progress is of no use any more
     with pytest.raises(CapxaiError, match="--force"):
         run(_config(folder, method=("random",), out=folder / "out"))

@@ -12,7 +12,7 @@ from torch import Tensor
 from capxai.evaluate.correctness import Placement, place, score_methods
 from capxai.explain.attribution import Readings
 from capxai.explain.methods import Maps, upsample
-from capxai.recipes.analysis.correctness_report import REPORT_FILE, CorrectnessReport, write
+from capxai.recipes.analysis.correctness_report import REGIONS, REPORT_FILE, CorrectnessReport, write
 from capxai.recipes.analysis.experiment import Experiment, experiment
 from capxai.recipes.analysis.mentions import Mentioned, mentions_of
 from capxai.recipes.analysis.settings import AnalysisConfig
@@ -22,8 +22,6 @@ from capxai.types import SILENT, FloatArray, JsonObject, Reporter
 
 CONTROLS = ("random", "attention")
 """What a method must beat to be worth its name."""
-REGIONS = " (regions)"
-"""What stands behind the name of a method whose regions are scored."""
 
 Level = Literal["pixels", "regions"]
 

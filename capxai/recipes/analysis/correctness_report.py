@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,12 @@ from capxai.types import JsonObject
 SCHEMA = 1
 REPORT_FILE = "correctness.json"
 WORDS_FILE = "correctness.csv"
-BARS_FILE = "correctness.png"
-CURVES_FILE = "correctness_thresholds.png"
+BARS_FILE = "correctness{}.png"
+CURVES_FILE = "correctness_thresholds{}.png"
+REGIONS = " (regions)"
+"""What stands behind the name of a method whose regions are scored."""
+REGIONAL = ("grad-cam", "attention")
+"""Methods whose pixels are nothing but their regions, spread."""
 BLIND = "blind relevance"
 """Name of the baseline in the plots: relevance spread evenly lies on an object as far as the object covers the picture."""
 
@@ -83,22 +88,35 @@ class CorrectnessReport:
                 writer.writerow([*(getattr(word, key) for key in words), name, *cells])
         return text.getvalue()
 
-    def draw_shares(self) -> bytes:
-        """Draw how much positive relevance lies in the mask, a bar for each method: a PNG file."""
-        bars = {name: score.figures["mask_share"] for name, score in self.methods.items()}
-        area = next(iter(self.methods.values())).figures["mask_area"]  # the same words, so the same for all methods
-        title = f"Relevance on the object: {self._place} (dashed: {BLIND}, the area of the mask)"
-        return draw_bars(Labels(title, "", "share of positive relevance inside the mask"), bars, area.value)
+    def plots(self) -> dict[str, bytes]:
+        """Draw the figures: PNG files by name. Where pixels and regions of a method were scored, each level has plots of its own."""
+        pixels = [name for name in self.methods if not name.endswith(REGIONS)]
+        regions = [name for name in self.methods if name.endswith(REGIONS) or name in REGIONAL]
+        levels = {"": pixels, "_regions": regions}
+        if not any(name + REGIONS in self.methods for name in pixels):
+            levels = {"": list(self.methods)}
+        found = {}
+        for ending, names in levels.items():
+            found[BARS_FILE.format(ending)] = self._draw_shares(names)
+            found[CURVES_FILE.format(ending)] = self._draw_thresholds(names)
+        return found
 
-    def draw_thresholds(self) -> bytes:
-        """Draw how much of what is kept above a threshold lies in the boxes, a line for each method: a PNG file."""
-        curves = {name: score.thresholds for name, score in self.methods.items()}
-        area = next(iter(self.methods.values())).figures["box_area"]
-        curves[f"{BLIND} (box area)"] = (area,) * len(THRESHOLDS)
+    def _draw_shares(self, names: Sequence[str]) -> bytes:
+        """Draw how much positive relevance lies in the mask, a bar for each method."""
+        figures = {name: self.methods[name].figures for name in names}
+        blind = next(iter(figures.values()))["mask_area"].value  # the same words, so the same for all methods
+        title = f"Relevance on the object: {self._place}\ndashed: {BLIND} (area of the mask)"
+        bars = {name: found["mask_share"] for name, found in figures.items()}
+        return draw_bars(Labels(title, "", "share of positive relevance"), bars, blind)
+
+    def _draw_thresholds(self, names: Sequence[str]) -> bytes:
+        """Draw how much of what is kept above a threshold lies in the boxes, a line for each method."""
+        curves = {name: self.methods[name].thresholds for name in names}
+        curves[f"{BLIND}\n(area of the boxes)"] = (self.methods[names[0]].figures["box_area"],) * len(THRESHOLDS)
         labels = Labels(
             f"Relevance in the object's boxes: {self._place}",
             "threshold (part of the maximum of a map)",
-            "share of the kept relevance inside the boxes",
+            "share of the kept relevance",
         )
         return draw_curves(labels, THRESHOLDS, curves)
 
@@ -118,7 +136,7 @@ def write(out: Path, report: CorrectnessReport, config: AnalysisConfig) -> None:
         CapxaiError: A file cannot be written.
     """
     write_atomically(out / WORDS_FILE, report.to_csv())
-    write_atomically(out / BARS_FILE, report.draw_shares())
-    write_atomically(out / CURVES_FILE, report.draw_thresholds())
+    for name, content in report.plots().items():
+        write_atomically(out / name, content)
     write_record(out, config.VERB, config)
     write_json_atomically(out / REPORT_FILE, report.to_json())

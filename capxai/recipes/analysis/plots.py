@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 130
 STYLES = ("-", "--", "-.", ":")
+_BARS = (*COLORS[:-1], "#999999")
+"""On black, an interval could not be seen."""
 _TRUE, _FALSE = COLORS[0], COLORS[1]
 
 
@@ -44,7 +46,7 @@ def draw_bars(labels: Labels, bars: Mapping[str, Estimate], baseline: float | No
     figure, axes = _figure(1.6 + 0.75 * len(bars), 4.2)
     for place, found in enumerate(bars.values()):
         reach = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
-        axes.bar(place, found.value, color=COLORS[place % len(COLORS)], width=0.7)
+        axes.bar(place, found.value, color=_BARS[place % len(_BARS)], width=0.7)
         axes.errorbar(place, found.value, yerr=reach, color="#222222", capsize=3, elinewidth=1.1)
     if baseline is not None:
         axes.axhline(baseline, color="#444444", linestyle="--", linewidth=1)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capxai.cli import analyze_ablation
+from capxai.cli.analyze_options import Methods, Out, Pictures
 from capxai.cli.guard import guarded
-from capxai.cli.options import ConfigFile, Corpus, Debug, Device, Force, Json, Model, Quiet, Seed, Settings, examples
+from capxai.cli.options import (
+    ConfigFile,
+    Corpus,
+    Debug,
+    Device,
+    Force,
+    Json,
+    Model,
+    Quiet,
+    Seed,
+    Settings,
+    Split,
+    examples,
+)
 from capxai.cli.rendering import print_line, print_table
 from capxai.cli.reporter import RichReporter, print_json
 
@@ -34,24 +48,11 @@ COLUMNS = {
 
 app = typer.Typer(no_args_is_help=True, help="Measure whether explanations are right.", epilog=examples(EXAMPLES))
 
-Methods = Annotated[
-    list[str] | None,
-    typer.Option("--method", metavar="NAME", help="A method, or 'all'; may be repeated.", show_default="all"),
-]
 Levels = Annotated[
     list[str] | None,
     typer.Option(
         "--level", metavar="pixels|regions", help="Which relevance to score; may be repeated.", show_default="both"
     ),
-]
-Split = Annotated[str | None, typer.Option("--split", metavar="NAME", help="Split of the corpus.", show_default="test")]
-Pictures = Annotated[
-    int | None,
-    typer.Option("--pictures", min=0, metavar="N", help="First N pictures of it; 0 takes all.", show_default="200"),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="DIR", help="Folder for report, tables and plots; a stopped run goes on there."),
 ]
 
 
@@ -127,3 +128,6 @@ def _row(name: str, score: MethodScore) -> tuple[str, ...]:
 
 def _interval(found: Estimate) -> str:
     return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+
+
+app.command("ablation", epilog=examples(analyze_ablation.EXAMPLES))(guarded(analyze_ablation.ablation))

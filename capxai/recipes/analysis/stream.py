@@ -20,6 +20,7 @@ from capxai.explain.methods import Maps, Options, Request, encoder_composite, fi
 from capxai.lrp.composites import Composite
 from capxai.models.captioner import Captioner
 from capxai.models.decoding import DecodingOptions, decode
+from capxai.models.state import HeadInputs
 
 RANDOM = "random"
 _PIXELS_AT_ONCE = 8 * 112 * 112
@@ -34,11 +35,13 @@ class Facts:
         logits: (B, T, V).
         attention: (B, T, K) or (B, T, N, K).
         sentinel: (B, T) beta, the weight of the sentinel, or None.
+        head_inputs: What the word head adds up at each step, (B, T, H) each.
     """
 
     logits: Tensor
     attention: Tensor
     sentinel: Tensor | None
+    head_inputs: HeadInputs
 
     @classmethod
     def of(cls, readings: Readings) -> Facts:
@@ -50,6 +53,10 @@ class Facts:
                 torch.stack([step.logits for step in steps], 1),
                 torch.stack([step.attention for step in steps], 1),
                 torch.stack(betas, 1) if betas else None,
+                HeadInputs(
+                    torch.stack([step.head_inputs.context for step in steps], 1),
+                    torch.stack([step.head_inputs.hidden for step in steps], 1),
+                ),
             )
 
 

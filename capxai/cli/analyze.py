@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from capxai.cli import analyze_ablation
-from capxai.cli.analyze_options import Methods, Out, Pictures
+from capxai.cli import analyze_ablation, analyze_hallucination
+from capxai.cli.analyze_options import Levels, Methods, Out, Pictures
 from capxai.cli.guard import guarded
 from capxai.cli.options import (
     ConfigFile,
@@ -47,13 +47,6 @@ COLUMNS = {
 }
 
 app = typer.Typer(no_args_is_help=True, help="Measure whether explanations are right.", epilog=examples(EXAMPLES))
-
-Levels = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--level", metavar="pixels|regions", help="Which relevance to score; may be repeated.", show_default="both"
-    ),
-]
 
 
 @app.callback()
@@ -131,3 +124,6 @@ def _interval(found: Estimate) -> str:
 
 
 app.command("ablation", epilog=examples(analyze_ablation.EXAMPLES))(guarded(analyze_ablation.ablation))
+app.command("hallucination", epilog=examples(analyze_hallucination.EXAMPLES))(
+    guarded(analyze_hallucination.hallucination)
+)

@@ -207,7 +207,7 @@ class HallucinationReport:
             if found.auc is not None
         }
         labels = PlotLabels(
-            f"True words told from hallucinated ones, the best statistic of each method: {self._place}",
+            f"The best statistic of each method\n{self._place}",
             "share of hallucinated words called true",
             "share of true words called true",
         )
@@ -215,11 +215,11 @@ class HallucinationReport:
 
     def draw_areas(self, within: bool) -> bytes:
         """Draw the area of the fixed and of the best statistic of each group, a bar each: a PNG file."""
-        kind = "within words" if within else "all words"
+        kind = "within words" if within else "over all words"
         labels = PlotLabels(
             f"True words told from hallucinated ones, {kind}: {self._place}", "", "area under the ROC curve"
         )
-        return draw_bars(labels, self._bars(within), 0.5)
+        return draw_bars(labels, self._bars(within), 0.5, alike=2)
 
     def draw_shares(self) -> bytes:
         """Draw distributions of shares of true and of hallucinated words: a PNG file."""
@@ -232,7 +232,7 @@ class HallucinationReport:
         bars: dict[str, Estimate] = {}
         for group in self.groups.values():
             best = group.best_within if within else group.best
-            for name, kind in ((group.fixed, "fixed"), (best, f"best of {group.tried}")):
+            for name, kind in ((group.fixed, "in advance"), (best, f"best of {group.tried}")):
                 area = None if name is None else self._area(name, within)
                 if area is not None:
                     bars[f"{name}\n({kind})"] = area

@@ -41,12 +41,19 @@ class Labels:
     y: str
 
 
-def draw_bars(labels: Labels, bars: Mapping[str, Estimate], baseline: float | None = None) -> bytes:
-    """Draw a bar with its 95 % interval for each name; ``baseline`` is a dashed line across (what blind relevance would reach)."""
+def draw_bars(labels: Labels, bars: Mapping[str, Estimate], baseline: float | None = None, alike: int = 1) -> bytes:
+    """Draw a bar with its 95 % interval for each name.
+
+    Args:
+        labels: What the plot says about itself.
+        bars: By name.
+        baseline: Where a dashed line goes across (what blind relevance would reach).
+        alike: How many bars that follow each other share a color.
+    """
     figure, axes = _figure(1.6 + 0.75 * len(bars), 4.2)
     for place, found in enumerate(bars.values()):
         reach = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
-        axes.bar(place, found.value, color=_BARS[place % len(_BARS)], width=0.7)
+        axes.bar(place, found.value, color=_BARS[place // alike % len(_BARS)], width=0.7)
         axes.errorbar(place, found.value, yerr=reach, color="#222222", capsize=3, elinewidth=1.1)
     if baseline is not None:
         axes.axhline(baseline, color="#444444", linestyle="--", linewidth=1)

@@ -49,7 +49,8 @@ def explain(
         head: Shorthand for ``options.head``.
         why: Explain this word of the caption alone, where it stands first.
         against: Explain why it is ``why`` rather than this word of the vocabulary: the relevance of one logit minus that of the other, both
-            at the step of ``why``. Grad-CAM and guided Grad-CAM, which are not linear, are those of the difference of the logits.
+            at the step of ``why``. Guided backpropagation, Grad-CAM and guided Grad-CAM, which are not linear, are those of the
+            difference of the logits.
 
     Returns:
         The explanation; relevance of `lrp` is signed and in logit units.

@@ -331,6 +331,18 @@ def test_the_counterfactual_loss_by_hand() -> None:
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+def test_lrp_inference_takes_the_place_of_the_plain_loss_beside_the_penalty() -> None:
+    model, regions = small_model("mh-fc").eval(), features(count=3)
+    memory, neutral = model.remember(regions), torch.zeros(len(WORDS), dtype=torch.bool)
+    inference = LrpInference(Reweighting(neutral), 0.3)
+    plain, words = CrossEntropy()(model, memory, batch())
+    improved, _ = inference(model, memory, batch())
+    alone, _ = counterfactual(mentions())(model, memory, batch())
+    both, number = replace(counterfactual(mentions()), as_it_is=inference)(model, memory, batch())
+    assert number == words and float(improved) != pytest.approx(float(plain), rel=1e-3)
+    assert float(both - alone) == pytest.approx(0.6 * float(improved - plain), rel=1e-9)
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_shares_of_a_batch_add_up_to_the_whole(decoder: str) -> None:
     model, regions = small_model(decoder), features(count=3)

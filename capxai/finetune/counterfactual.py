@@ -11,17 +11,20 @@ Axes: B rows of a share, T steps, L words of the other reference, K regions, C c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from capxai.finetune.batches import Captions, Lottery
-from capxai.finetune.lrp_inference import summed_cross_entropy
+from capxai.finetune.lrp_inference import CrossEntropy, summed_cross_entropy
 from capxai.finetune.mentions import ObjectMentions, Scene
 from capxai.finetune.regions import ChosenWords, Origin, RegionMethod, by_lrp, most_relevant, without_regions
 from capxai.models.captioner import Captioner
 from capxai.models.state import HeadInputs, Memory
+
+LossOfPictures = Callable[[Captioner, Memory, Captions], tuple[Tensor, int]]
 
 LEAST_PROBABILITY_LEFT = 1e-6
 """Floor of 1 - p in the logarithm."""
@@ -29,10 +32,10 @@ LEAST_PROBABILITY_LEFT = 1e-6
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """The objective ``lrp-counterfactual``, and its controls with another `RegionMethod`.
+    """The objective ``lrp-counterfactual``, its controls with another `RegionMethod`, and its union with LRP inference.
 
-    loss = (1 - mu) CE(y | picture) + mu U + rho CE(y' | picture without the object), with U the mean of
-    -log(1 - sum of p over the words that begin a name of the category), at the place where y names the object, and y' a
+    loss = (1 - mu) L(y | picture) + mu U + rho CE(y' | picture without the object), with L the loss of the picture as it is, U the
+    mean of -log(1 - sum of p over the words that begin a name of the category), at the place where y names the object, and y' a
     reference that does not name it.
 
     Attributes:
@@ -41,6 +44,7 @@ class Counterfactual:
         hidden_share: Part of the regions to hide, those that score highest; None hides all that score above 0.
         penalty: mu in [0, 1].
         other_reference: rho, weight of the reference that does not name the object.
+        as_it_is: L, summed over the words of a share of a batch, and the number of these.
     """
 
     mentions: ObjectMentions
@@ -48,12 +52,12 @@ class Counterfactual:
     hidden_share: float | None = 0.15
     penalty: float = 0.4
     other_reference: float = 0.5
+    as_it_is: LossOfPictures = field(default_factory=CrossEntropy)
 
     def __call__(self, model: Captioner, memory: Memory, batch: Captions) -> tuple[Tensor, int]:
         """Return this share's part of the loss times the words of the batch, and the number of words in the share."""
         pad = model.vocabulary.pad
-        logits = model.speak(model.read(memory, model.embed(batch.inputs)))
-        loss, words = summed_cross_entropy(logits, batch.targets, pad), int((batch.targets != pad).sum())
+        loss, words = self.as_it_is(model, memory, batch)
         scene = Scene.draw(self.mentions, batch.whole)
         lottery = Lottery.of(batch)
         if not bool(scene.names.any()):

@@ -13,7 +13,7 @@ from capxai.data.feature_store import FeatureStore
 from capxai.errors import ConfigError, unknown_choice
 from capxai.evaluate.lexicon import Lexicon
 from capxai.finetune.boxes import ByBoxes
-from capxai.finetune.counterfactual import Counterfactual
+from capxai.finetune.counterfactual import Counterfactual, LossOfPictures
 from capxai.finetune.inference_weights import Relevance, gradient_times_input, lrp_relevance, no_relevance, opposed
 from capxai.finetune.lrp_inference import CrossEntropy, LrpInference, Reweighted, Reweighting
 from capxai.finetune.mentions import ObjectMentions
@@ -63,12 +63,11 @@ class Materials:
         boxes = read_boxes(self.examples.split, self.lexicon) if boxed else None
         return read_mentions(self.examples, self.model.vocabulary, self.lexicon, self.reporter, boxes)
 
-    def counterfactual(self, find_regions: RegionMethod) -> Counterfactual:
-        """Make the counterfactual objective that finds regions in this way."""
+    def counterfactual(self, find_regions: RegionMethod, as_it_is: LossOfPictures | None = None) -> Counterfactual:
+        """Make the counterfactual objective that finds regions in this way; pictures as they are have the loss ``as_it_is``."""
         config = self.config
-        return Counterfactual(
-            self.mentions(), find_regions, config.hidden_share, config.penalty, config.other_reference
-        )
+        weights = (config.penalty, config.other_reference, as_it_is or CrossEntropy())
+        return Counterfactual(self.mentions(), find_regions, config.hidden_share, *weights)
 
     def true_boxes(self) -> ByBoxes:
         """Return the way to find regions by true boxes: whatever a box touches, or half covers where regions are boxes themselves."""
@@ -131,6 +130,10 @@ def _counterfactual(materials: Materials, find_regions: RegionMethod) -> Counter
     return materials.counterfactual(find_regions)
 
 
+def _inference_and_counterfactual(materials: Materials) -> Counterfactual:
+    return materials.counterfactual(by_lrp, _lrp(materials))
+
+
 def _true_boxes(materials: Materials) -> Counterfactual:
     config = materials.config
     weights = (config.penalty, config.other_reference)
@@ -155,6 +158,7 @@ register("lrp-omega-random", "lrp with shuffled relevance: a control", partial(_
 register("lrp-omega-opposed", "lrp with relevance of the other sign: a control", partial(_lrp, relevance=opposed))
 register("lrp-gradient-x-input", "lrp with gradient x input", partial(_lrp, relevance=gradient_times_input))
 register("lrp-counterfactual", "unlearn words whose regions are hidden", partial(_counterfactual, find_regions=by_lrp))
+register("lrp-inference-counterfactual", "lrp and lrp-counterfactual in one loss", _inference_and_counterfactual)
 register(
     "gradient-x-input-counterfactual",
     "the same, regions by gradient x input",

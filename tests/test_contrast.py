@@ -62,9 +62,9 @@ def test_a_contrast_is_the_difference_of_two_explanations_and_turns_its_sign(dec
         assert set(contrast) == set(one) and len(one) >= 2
         for name, array in contrast.items():
             expected = one[name] - other[name]
-            torch.testing.assert_close(array, expected, rtol=1e-6, atol=1e-9)
-            torch.testing.assert_close(array, -turned[name], rtol=1e-6, atol=1e-9)
-            assert name == "kept" or expected.abs().max() > 1e-5
+            torch.testing.assert_close(array, expected, rtol=1e-6, atol=1e-12)
+            torch.testing.assert_close(array, -turned[name], rtol=1e-6, atol=1e-12)
+            assert name == "kept" or expected.abs().max() > 1e-8
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from planted_corpus import CAPTION, HEIGHT, OBJECTS, SIDE, WIDTH, inside, planted_model, write_planted_corpus
 from typer.testing import CliRunner
 
 from capxai.cli.main import app
 from capxai.data.corpus import Corpus
-from capxai.data.images import read_image
-from capxai.data.preprocessing import Preprocessing
-from capxai.data.vocabulary import Vocabulary
 from capxai.errors import CapxaiError, ConfigError, CorpusError, RelevanceError
 from capxai.evaluate.correctness import (
     THRESHOLDS,
@@ -30,11 +28,9 @@ from capxai.evaluate.objects import BOOTSTRAP_DRAWS
 from capxai.explain.attribution import Reading
 from capxai.explain.explainer import explain
 from capxai.explain.methods import Options
-from capxai.models.build import build_captioner
 from capxai.models.captioner import Captioner
 from capxai.models.encoders.compact import CompactEncoder
 from capxai.models.folder import load_model, save_model
-from capxai.models.specification import Specification
 from capxai.recipes.analysis.correctness import CorrectnessConfig, run
 from capxai.recipes.analysis.correctness_report import (
     BARS_FILE,
@@ -48,16 +44,6 @@ from capxai.recipes.analysis.mentions import mentions_of
 from capxai.recipes.analysis.stream import Look
 from capxai.recipes.object_words import object_area, seen_categories
 
-SIDE = 32
-WIDTH, HEIGHT = 48, 40
-WORDS = ("<pad>", "<start>", "<end>", "<unk>", "a", "car", "traffic", "light", "knife", "near")
-OBJECTS = {
-    1: {"car": [(4, 5, 20, 15)], "knife": [(30, 22, 10, 12)]},
-    2: {"car": [(0, 0, 16, 10), (24, 20, 24, 20)], "traffic light": [(10, 12, 8, 18)]},
-    3: {"knife": [(8, 8, 30, 6)]},
-}
-"""Boxes (left, top, width, height) by picture and category; the mask is the lower right triangle of each box."""
-CAPTION = "a car near a traffic light near a knife"
 TRUE_WORDS = [(1, 1, "car"), (1, 8, "knife"), (2, 1, "car"), (2, 5, "traffic light"), (3, 8, "knife")]
 """Picture, position and category of the words that name something that is there; "light" is the last word of its name."""
 
@@ -172,85 +158,15 @@ def test_no_word_and_missing_placements_are_refused() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus with planted boxes, one without instances, and a model that knows the first one."""
     root = tmp_path_factory.mktemp("correctness")
-    _write_corpus(root / "corpus", with_instances=True)
-    _write_corpus(root / "captions-only", with_instances=False)
-    save_model(_model(root / "corpus" / "images"), root / "model")
+    write_planted_corpus(root / "corpus", with_instances=True)
+    write_planted_corpus(root / "captions-only", with_instances=False)
+    save_model(planted_model(root / "corpus" / "images"), root / "model")
     return root
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Captioner:
     return load_model(folder / "model")
-
-
-def _model(images: Path) -> Captioner:
-    """A tiny model with random weights, but for a word head solved by least squares: it says CAPTION of every picture."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        sizes = Specification("compact", "ada-lstm", CompactEncoder.channels, 16, 32, 32, len(WORDS))
-        captioner = build_captioner(sizes, Vocabulary(WORDS), Preprocessing(SIDE)).eval()
-    tokens = torch.tensor([*captioner.vocabulary.encode(CAPTION), captioner.vocabulary.end])
-    arrived = []
-    for number in OBJECTS:
-        picture = captioner.preprocessing.resize(read_image(images / f"{number}.png"))
-        with torch.no_grad():
-            pixels = captioner.preprocessing.normalize(torch.from_numpy(picture)[None])
-            steps = Reading(captioner, pixels, captioner.features(pixels), tokens).unroll()
-        arrived += [step.head_inputs.context[0] + step.head_inputs.hidden[0] for step in steps]
-    wanted = 10 * torch.nn.functional.one_hot(tokens, len(WORDS)).float().repeat(len(OBJECTS), 1)
-    head = captioner.decoder.word_head.fc
-    head.weight.data = (
-        torch.linalg.lstsq(torch.stack(arrived).double(), wanted.double()).solution.T.float().contiguous()
-    )
-    head.bias.data.zero_()
-    captioner.lineage = {"name": "tiny"}
-    return captioner
-
-
-def _write_corpus(folder: Path, with_instances: bool) -> None:
-    (folder / "images").mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    for number in OBJECTS:
-        noise = generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / "images" / f"{number}.png")
-    images = [{"id": n, "file_name": f"{n}.png", "width": WIDTH, "height": HEIGHT} for n in OBJECTS]
-    names = sorted({name for objects in OBJECTS.values() for name in objects})
-    captions = [{"id": n, "image_id": n, "caption": "a picture"} for n in OBJECTS]
-    instances = [
-        {"image_id": n, "category_id": names.index(name), "bbox": box, "segmentation": _triangle(box), "iscrowd": 0}
-        for n, objects in OBJECTS.items()
-        for name, boxes in objects.items()
-        for box in boxes
-    ]
-    for number, entry in enumerate(instances):
-        entry["id"] = number
-    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
-    split = {"images": "images", "captions": "captions.json"}
-    (folder / "captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
-    if with_instances:
-        split["instances"] = "instances.json"
-        content = {"images": images, "annotations": instances, "categories": categories}
-        (folder / "instances.json").write_text(json.dumps(content))
-    (folder / "corpus.json").write_text(json.dumps({"schema": 1, "name": "planted", "splits": {"test": split}}))
-
-
-def _inside(box: tuple[int, int, int, int], row: int, column: int) -> bool:
-    """Tell whether a pixel is in the lower right triangle of a box, its diagonal included."""
-    left, top, width, height = box
-    across, down = column - left, row - top
-    return 0 <= across < width and 0 <= down < height and across * height + down * width >= width * height
-
-
-def _triangle(box: tuple[int, int, int, int]) -> dict[str, object]:
-    """Return the run-length code of a triangle, down the columns."""
-    cells = [_inside(box, row, column) for column in range(WIDTH) for row in range(HEIGHT)]
-    counts, last = [0], False
-    for cell in cells:
-        if cell != last:
-            counts.append(0)
-            last = cell
-        counts[-1] += 1
-    return {"size": [HEIGHT, WIDTH], "counts": counts}
 
 
 def _config(folder: Path, **settings: object) -> CorrectnessConfig:
@@ -296,7 +212,7 @@ def _slow_placement(relevance: np.ndarray, boxes: list[tuple[int, int, int, int]
     for row in range(SIDE):
         for column in range(SIDE):
             y, x = int((row + 0.5) * HEIGHT / SIDE), int((column + 0.5) * WIDTH / SIDE)
-            in_mask = any(_inside(box, y, x) for box in boxes)
+            in_mask = any(inside(box, y, x) for box in boxes)
             in_box = any(b[0] <= x < b[0] + b[2] and b[1] <= y < b[1] + b[3] for b in boxes)
             value = max(0.0, float(relevance[row, column]))
             pixels.append((value, in_mask, in_box))

@@ -189,8 +189,9 @@ def attribute(reading: Reading, composite: Composite, pixels: bool = True) -> At
 def attribute_words(readings: Readings, words: Words, composite: Composite, pixels: bool = True) -> Attribution:
     """Carry words back to the leaves.
 
-    Relevance starts as the raw logit of the explained word, a derivative as one; all other logits start at zero. Of a word that is
-    explained against another, the other's part is subtracted.
+    Relevance starts as the raw logit of the explained word, a derivative as one; all other logits start at zero. A word that is
+    explained against another starts with that one's part subtracted; what arrives is the difference of both, except by guided
+    backpropagation, whose cuts do not add up.
 
     Args:
         readings: Model, pictures and captions.

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import torch
 
+from capxai import __version__
 from capxai.config import run_record
 from capxai.data.annotations import Picture
 from capxai.data.corpus import Corpus, Split
@@ -130,9 +131,12 @@ class Experiment:
         """Return all that the records depend on."""
         return {
             **self.config.identity(),
+            "verb": self.config.VERB,
+            "version": __version__,
+            "threads": torch.get_num_threads(),
             "weights_sha256": self.weights,
             "image_list_sha256": self.image_list,
-            "torch_threads": torch.get_num_threads(),
+            "lexicon_sha256": self.lexicon.sha256,
         }
 
     @property

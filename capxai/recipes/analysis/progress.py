@@ -7,6 +7,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -87,7 +88,9 @@ class Progress:
     def close(self) -> None:
         """Close this process's file."""
         if self._file is not None:
-            self._file.close()
+            # What was added is on the disk. Python tries once more to write what could not be, and would hide the message about it.
+            with suppress(OSError):
+                self._file.close()
             self._file = None
 
     def remove(self) -> None:

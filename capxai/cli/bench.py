@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capxai.cli import bench_hallucination
 from capxai.cli.guard import guarded
 from capxai.cli.options import ConfigFile, Debug, Json, Quiet, Settings, examples
 from capxai.cli.rendering import print_figures, print_line, print_table
@@ -22,7 +23,13 @@ FEATURES_EXAMPLES = (
     "capxai bench features --set workers=4 --set folder=. --json > bench.json",
 )
 FINETUNE_EXAMPLES = ("capxai bench finetune", "capxai bench finetune --objective lrp --repeat 21 --json > bench.json")
-EXAMPLES = ("capxai bench explain", "capxai bench features", "capxai bench train", "capxai bench finetune")
+EXAMPLES = (
+    "capxai bench explain",
+    "capxai bench features",
+    "capxai bench train",
+    "capxai bench finetune",
+    "capxai bench hallucination",
+)
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and memory.", epilog=examples(EXAMPLES))
 
@@ -266,3 +273,6 @@ def _billions(found: dict[str, float], part: str) -> str:
 
 def _figure(value: float) -> str:
     return f"{value:.3f}"
+
+
+app.command("hallucination", epilog=examples(bench_hallucination.EXAMPLES))(guarded(bench_hallucination.hallucination))

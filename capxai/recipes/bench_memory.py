@@ -45,6 +45,26 @@ def memory_growth(count: int, method: str, threads: int) -> JsonObject:
     return _in_fresh_process("growth", str(count), method, str(threads))
 
 
+def verb_memory(model: Path, corpus: Path, method: str, threads: int, settled: int) -> JsonObject:
+    """Run ``capxai analyze hallucination`` over a corpus in one fresh process and read its memory.
+
+    Args:
+        model: The model folder.
+        corpus: The corpus folder.
+        method: Name of the method.
+        threads: Threads of torch.
+        settled: Pictures after which memory is read for the first time.
+
+    Returns:
+        GiB: ``settled`` and ``end`` with ``pictures``, ``resident_gib`` and ``peak_gib`` (the highest so far; "end" is after the report
+        was written), and ``growth_percent`` and ``growth_gib`` of the peak.
+
+    Raises:
+        DependencyError: The process ends without a figure.
+    """
+    return _in_fresh_process("verb", str(model), str(corpus), method, str(threads), str(settled))
+
+
 def _in_fresh_process(*arguments: str) -> JsonObject:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
@@ -133,6 +153,45 @@ def _measure_growth(count: str, method: str, threads: str) -> JsonObject:
     }
 
 
+def _measure_verb(model: str, corpus: str, method: str, threads: str, settled: str) -> JsonObject:
+    from capxai.recipes.bench_hallucination_subjects import Watch
+    from capxai.recipes.analysis.hallucination import HallucinationConfig, run
+
+    found: list[JsonObject] = []
+
+    def look(done: int) -> None:
+        if done >= int(settled) and not found:
+            found.append(_memory_after(done))
+
+    folder = Path(corpus)
+    report = run(
+        HallucinationConfig(
+            model=Path(model), corpus=folder, method=(method,), pictures=0, device="cpu", threads=int(threads),
+            out=folder / "watched",
+        ),
+        Watch(look),
+    )  # fmt: skip
+    found.append(_memory_after(report.pictures))
+    settled_at, end = found
+    growth = end["peak_gib"] - settled_at["peak_gib"]
+    return {
+        "settled": settled_at,
+        "end": end,
+        "growth_gib": growth,
+        "growth_percent": 100 * growth / settled_at["peak_gib"],
+    }
+
+
+def _memory_after(pictures: int) -> JsonObject:
+    peak = _peak()
+    _tidy()
+    return {"pictures": pictures, "resident_gib": resident() / GIB, "peak_gib": peak / GIB}
+
+
 if __name__ == "__main__":
-    _TASKS: dict[str, Callable[..., JsonObject]] = {"peak": _measure_peak_of, "growth": _measure_growth}
+    _TASKS: dict[str, Callable[..., JsonObject]] = {
+        "peak": _measure_peak_of,
+        "growth": _measure_growth,
+        "verb": _measure_verb,
+    }
     Path(sys.argv[1]).write_text(json.dumps(_TASKS[sys.argv[2]](*sys.argv[3:])))

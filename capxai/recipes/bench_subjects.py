@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,18 @@ class Workload:
 
 def build_workload(size: Size, method: str = "lrp", seed: int = 0) -> Workload:
     """Build a model with random weights, a picture and a caption."""
+    words = [f"word{number}" for number in range(size.words)]
+    model = random_captioner(size, words, seed)
+    side = size.image_size
+    picture = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Workload(model, picture, " ".join(words), method, size)
+
+
+def random_captioner(size: Size, words: Sequence[str], seed: int = 0) -> Captioner:
+    """Build an ada-lstm with random weights, in evaluation mode, whose vocabulary begins with some words and is filled up with others."""
     stride, channels = {"vgg16": (16, 512), "compact": (8, 112)}[size.encoder]
+    specials = (PAD, START, END, UNKNOWN)
+    filling = [f"word{number}" for number in range(len(words), size.vocabulary - len(specials))]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         specification = Specification(
@@ -109,12 +120,8 @@ def build_workload(size: Size, method: str = "lrp", seed: int = 0) -> Workload:
             embedding_size=size.units,
             vocabulary_size=size.vocabulary,
         )
-        specials = (PAD, START, END, UNKNOWN)
-        words = [f"word{number}" for number in range(size.vocabulary - len(specials))]
-        model = build_captioner(specification, Vocabulary([*specials, *words]), Preprocessing(size.image_size)).eval()
-    side = size.image_size
-    picture = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    return Workload(model, picture, " ".join(words[: size.words]), method, size)
+        vocabulary = Vocabulary([*specials, *words, *filling])
+        return build_captioner(specification, vocabulary, Preprocessing(size.image_size)).eval()
 
 
 def has_zennit() -> bool:

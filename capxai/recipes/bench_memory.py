@@ -154,8 +154,8 @@ def _measure_growth(count: str, method: str, threads: str) -> JsonObject:
 
 
 def _measure_verb(model: str, corpus: str, method: str, threads: str, settled: str) -> JsonObject:
-    from capxai.recipes.bench_hallucination_subjects import Watch
     from capxai.recipes.analysis.hallucination import HallucinationConfig, run
+    from capxai.recipes.bench_hallucination_subjects import Watch
 
     found: list[JsonObject] = []
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "capxai analyze hallucination --split robust-val --method lrp",
     "capxai analyze hallucination --model runs/x --split robust-val --pictures 0 --out hallucination",
+    "capxai analyze hallucination --method lrp --report --out hallucination",
 )
 SHOWN = 10
 """Statistics in the table of the best."""
@@ -33,6 +34,14 @@ NameWord = Annotated[
         show_default="first",
     ),
 ]
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report",
+        help="Also write hallucination.html into --out: each hallucinated word explained, beside one that was right. "
+        "--set cases=N: how many.",
+    ),
+]
 
 
 def hallucination(
@@ -44,6 +53,7 @@ def hallucination(
     name_word: NameWord = None,
     pictures: Pictures = None,
     out: Out = None,
+    report: Report = False,
     device: Device = None,
     seed: Seed = None,
     config: ConfigFile = None,
@@ -72,15 +82,16 @@ def hallucination(
         "name_word": name_word,
         "pictures": pictures,
         "out": out,
+        "report": report or None,
         "device": device,
         "seed": seed,
         "force": force or None,
     }
-    report = run(resolve(HallucinationConfig, config, settings or (), **typed), RichReporter(quiet))
+    found = run(resolve(HallucinationConfig, config, settings or (), **typed), RichReporter(quiet))
     if json:
-        print_json(report.to_json())
+        print_json(found.to_json())
     else:
-        _print_hallucination(report)
+        _print_hallucination(found)
 
 
 def _print_hallucination(report: HallucinationReport) -> None:

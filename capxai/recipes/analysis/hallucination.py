@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from capxai.errors import CorpusError
 from capxai.evaluate.bootstrap import draws
 from capxai.evaluate.detection import Labels
 from capxai.recipes.analysis.experiment import Experiment, experiment
+from capxai.recipes.analysis.hallucination_page import MOST_CASES, PAGE_FILE, write_page
 from capxai.recipes.analysis.hallucination_report import REPORT_FILE, HallucinationReport, ObjectMentions, write
 from capxai.recipes.analysis.hallucination_scores import score_groups, score_statistics
 from capxai.recipes.analysis.hallucination_statistics import LEVELS, Level, NameWord, usable, word_statistics
@@ -32,10 +34,14 @@ class HallucinationConfig(AnalysisConfig):
     Attributes:
         level: Which maps of a method are measured. Without "pixels" nothing goes through the encoder, which is several times faster.
         name_word: The word of a name of several words that is explained: the first, with which the model decides, or the last.
+        report: Also write a page of hallucinated words, each explained beside the same word where it was right; needs ``out``.
+        cases: Hallucinated words on the page at most: those that the model was surest of.
     """
 
     level: tuple[Level, ...] = LEVELS
     name_word: NameWord = "first"
+    report: bool = False
+    cases: int = MOST_CASES
 
     VERB: ClassVar[str] = "analyze hallucination"
     REPORT: ClassVar[str] = REPORT_FILE
@@ -47,7 +53,15 @@ class HallucinationConfig(AnalysisConfig):
             found.append("No level was named. Expected at least one.")
         elif self.method and not usable(self.method, self.level):
             found.append("guided-grad-cam has no regions. Add the level 'pixels', or choose another method.")
+        if self.report and self.out is None:
+            found.append("A page was asked for (report), but no folder for it. Name one with --out.")
+        if self.cases < 1:
+            found.append(f"cases is {self.cases}. Expected 1 or more.")
         return found
+
+    def identity(self) -> JsonObject:
+        """Return the settings that figures depend on; the page changes none."""
+        return {name: value for name, value in super().identity().items() if name not in ("report", "cases")}
 
 
 def run(config: HallucinationConfig, reporter: Reporter = SILENT) -> HallucinationReport:
@@ -68,10 +82,20 @@ def run(config: HallucinationConfig, reporter: Reporter = SILENT) -> Hallucinati
         report = report_of(work, records, config)
         if report.message:
             work.reporter.warn(report.message)
+        if config.out is not None:
+            _write_page(config.out, work, records, config)
         if config.out is not None and work.group.main:
             write(config.out, report, config)
         work.finish()
     return report
+
+
+def _write_page(out: Path, work: Experiment, records: Sequence[JsonObject], config: HallucinationConfig) -> None:
+    """Write the page, if it was asked for, before the report that ends the run; else remove that of a report which is replaced."""
+    if config.report:
+        write_page(work, records, out, config.cases, config.name_word)
+    elif work.group.main:
+        (out / PAGE_FILE).unlink(missing_ok=True)
 
 
 def measure_words(

@@ -24,6 +24,8 @@ STYLES = ("-", "--", "-.", ":")
 _BARS = (*COLORS[:-1], "#999999")
 """On black, an interval could not be seen."""
 _TRUE, _FALSE = COLORS[0], COLORS[1]
+_CONTROLS = {"random": "#8c8c8c"}
+"""Lines that the others are held against."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,19 @@ def draw_bars(labels: Labels, bars: Mapping[str, Estimate], baseline: float | No
 
 
 def draw_curves(
-    labels: Labels, x: Sequence[float], curves: Mapping[str, Sequence[Estimate]], diagonal: bool = False
+    labels: Labels,
+    x: Sequence[float],
+    curves: Mapping[str, Sequence[Estimate]],
+    diagonal: bool = False,
+    ticks: Sequence[str] | None = None,
 ) -> bytes:
-    """Draw a line with its 95 % band for each name over common places; ``diagonal`` adds the line of chance of a ROC plot."""
+    """Draw a line with its 95 % band for each name over common places.
+
+    ``diagonal`` adds the line of chance of a ROC plot; ``ticks`` are names to write at the places instead of numbers.
+    """
     figure, axes = _figure(7.6, 4.6)
     for place, (name, points) in enumerate(curves.items()):
-        color = COLORS[place % len(COLORS)]
+        color = _CONTROLS.get(name, COLORS[place % len(COLORS)])
         axes.plot(
             x, [point.value for point in points], STYLES[place % len(STYLES)], color=color, label=name,
             marker=MARKS[place % len(MARKS)] if len(points) <= 25 else None, markersize=4,
@@ -76,6 +85,8 @@ def draw_curves(
         axes.fill_between(x, [p.low for p in points], [p.high for p in points], color=color, alpha=0.13, linewidth=0)
     if diagonal:
         axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
+    if ticks is not None:
+        axes.set_xticks(x, ticks, rotation=30, ha="right")
     _legend(figure, axes)
     return _finish(figure, axes, labels)
 

@@ -13,6 +13,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from capxai.evaluate.bootstrap import Estimate, Weights, intervals_over_words
+
 Values = NDArray[np.float64]
 
 FIGURES = ("spearman", "spearman_absolute", "cosine")
@@ -46,7 +48,7 @@ def cosine(first: Values, second: Values) -> float:
     """Return the cosine of two rows of numbers (X,) in [-1, 1]; NaN where one of them is all zero."""
     # Scaled first: relevance under random weights can be so large or small that its squares leave the range of numbers.
     scales = [float(np.abs(one).max(initial=0)) for one in (first, second)]
-    if not all(0 < scale < np.inf for scale in scales):
+    if not all(scale > 0 for scale in scales):
         return float("nan")
     a, b = first / scales[0], second / scales[1]
     return float(np.clip(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)), -1, 1))
@@ -63,6 +65,11 @@ class Map:
         self.relevance: Values = np.asarray(relevance, dtype=np.float64)
 
     @cached_property
+    def finite(self) -> bool:
+        """Whether all values are numbers; under random weights relevance may leave their range."""
+        return bool(np.isfinite(self.relevance).all())
+
+    @cached_property
     def ranks(self) -> Values:
         """Ranks of the values with their sign, (X,)."""
         return average_ranks(self.relevance)
@@ -76,10 +83,12 @@ class Map:
     def scaled(self) -> Values:
         """The map over its largest absolute value, in [-1, 1]."""
         peak = float(np.abs(self.relevance).max(initial=0))
-        return self.relevance / peak if 0 < peak < np.inf else np.full_like(self.relevance, np.nan)
+        return self.relevance / peak if peak > 0 else np.full_like(self.relevance, np.nan)
 
     def similarity(self, other: Map) -> dict[str, float]:
         """Compare with another map of the same shape: the figures of `FIGURES`, and SSIM where there are two axes.
+
+        A figure is NaN where it is undefined: ranks of a map without differences, the rest of a map of zeros, all of one with infinities.
 
         Raises:
             ValueError: The shapes differ.
@@ -88,13 +97,33 @@ class Map:
             raise ValueError(
                 f"Found maps {self.relevance.shape} and {other.relevance.shape}; expected one shape for both."
             )
-        figures = (
+        names = FIGURES if self.relevance.ndim == 1 else (*FIGURES, SSIM)
+        if not (self.finite and other.finite):
+            return dict.fromkeys(names, float("nan"))
+        figures = [
             correlation(self.ranks, other.ranks),
             correlation(self.absolute_ranks, other.absolute_ranks),
             cosine(self.relevance.reshape(-1), other.relevance.reshape(-1)),
-        )
-        found = dict(zip(FIGURES, figures, strict=True))
-        return {**found, SSIM: ssim(self.scaled, other.scaled)} if self.relevance.ndim == 2 else found
+        ]
+        if self.relevance.ndim == 2:
+            figures.append(ssim(self.scaled, other.scaled))
+        return dict(zip(names, figures, strict=True))
+
+
+def defined_means(rows: ArrayLike, values: ArrayLike, weights: Weights) -> tuple[Estimate | None, ...]:
+    """Estimate means over those words whose figure is defined, with intervals over pictures; None where none is.
+
+    Args:
+        rows: (W,) the picture of each word, a column of ``weights``.
+        values: (W, P) figures, NaN where undefined.
+        weights: (D, N) draws of pictures.
+    """
+    places, table = np.asarray(rows, dtype=np.int64), np.asarray(values, dtype=np.float64)
+    found: list[Estimate | None] = []
+    for column in table.T:
+        there = np.isfinite(column)
+        found += intervals_over_words(places[there], column[there, None], weights) if there.any() else (None,)
+    return tuple(found)
 
 
 def ssim(first: Values, second: Values) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from capxai.cli import analyze_ablation, analyze_hallucination
+from capxai.cli import analyze_ablation, analyze_faithfulness, analyze_hallucination, analyze_randomization
 from capxai.cli.analyze_options import Levels, Methods, Out, Pictures
 from capxai.cli.guard import guarded
 from capxai.cli.options import (
@@ -126,4 +126,8 @@ def _interval(found: Estimate) -> str:
 app.command("ablation", epilog=examples(analyze_ablation.EXAMPLES))(guarded(analyze_ablation.ablation))
 app.command("hallucination", epilog=examples(analyze_hallucination.EXAMPLES))(
     guarded(analyze_hallucination.hallucination)
+)
+app.command("faithfulness", epilog=examples(analyze_faithfulness.EXAMPLES))(guarded(analyze_faithfulness.faithfulness))
+app.command("randomization", epilog=examples(analyze_randomization.EXAMPLES))(
+    guarded(analyze_randomization.randomization)
 )

@@ -331,6 +331,17 @@ def test_the_counterfactual_loss_by_hand() -> None:
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+def test_emphasis_adds_the_surprise_at_the_word_that_is_seen() -> None:
+    model, regions = small_model("mh-fc").eval(), features(count=3)
+    memory = model.remember(regions)
+    without, words = counterfactual(mentions())(model, memory, batch())
+    emphasized, _ = replace(counterfactual(mentions()), emphasis=0.25)(model, memory, batch())
+    spoken = plain_logits(model, regions, batch().inputs).softmax(-1)
+    named = [spoken[0, 2, [CAR, RED]].sum(), spoken[1, 1, ROAD], spoken[2, 1, [CAR, RED]].sum()]
+    surprise = -sum(math.log(float(p)) for p in named) / 3
+    assert float(emphasized - without) == pytest.approx(words * 0.25 * surprise, rel=1e-9)
+
+
 def test_lrp_inference_takes_the_place_of_the_plain_loss_beside_the_penalty() -> None:
     model, regions = small_model("mh-fc").eval(), features(count=3)
     memory, neutral = model.remember(regions), torch.zeros(len(WORDS), dtype=torch.bool)

@@ -26,17 +26,18 @@ from capxai.models.state import HeadInputs, Memory
 
 LossOfPictures = Callable[[Captioner, Memory, Captions], tuple[Tensor, int]]
 
-LEAST_PROBABILITY_LEFT = 1e-6
-"""Floor of 1 - p in the logarithm."""
+LEAST_PROBABILITY = 1e-6
+"""Floor in the logarithm."""
 
 
 @dataclass(frozen=True)
 class Counterfactual:
     """The objective ``lrp-counterfactual``, its controls with another `RegionMethod`, and its union with LRP inference.
 
-    loss = (1 - mu) L(y | picture) + mu U + rho CE(y' | picture without the object), with L the loss of the picture as it is, U the
-    mean of -log(1 - sum of p over the words that begin a name of the category), at the place where y names the object, and y' a
-    reference that does not name it.
+    loss = (1 - mu) L(y | picture) + kappa N + mu U + rho CE(y' | picture without the object), with L the loss of the picture as it is,
+    N and U the means of -log(q) and of -log(1 - q'), where q and q' are the sums of p over the words that begin a name of the category,
+    at the place where y names the object, with the object seen and hidden, and y' a reference that does not name it. N and U together
+    teach what the region changes, and not only to say less.
 
     Attributes:
         mentions: Where references name objects.
@@ -44,6 +45,7 @@ class Counterfactual:
         hidden_share: Part of the regions to hide, those that score highest; None hides all that score above 0.
         penalty: mu in [0, 1].
         other_reference: rho, weight of the reference that does not name the object.
+        emphasis: kappa, weight of naming the object where it is seen, beyond what L gives it.
         as_it_is: L, summed over the words of a share of a batch, and the number of these.
     """
 
@@ -52,6 +54,7 @@ class Counterfactual:
     hidden_share: float | None = 0.15
     penalty: float = 0.4
     other_reference: float = 0.5
+    emphasis: float = 0.0
     as_it_is: LossOfPictures = field(default_factory=CrossEntropy)
 
     def __call__(self, model: Captioner, memory: Memory, batch: Captions) -> tuple[Tensor, int]:
@@ -69,8 +72,11 @@ class Counterfactual:
         share = scene.share(batch.first, len(batch.rows))
         hidden = self._hide(model, memory.features, batch, share, lottery)
         blind = model.remember(hidden)
-        unlikelihood = self._unlikelihood(model, blind, batch, share) / float(scene.names.sum())
-        loss = loss + everything * self.penalty * unlikelihood
+        each = everything / float(scene.names.sum())
+        probability = self._probability(model, blind, batch, share)
+        loss = loss + each * self.penalty * _surprise(1 - probability, share)
+        if self.emphasis:
+            loss = loss + each * self.emphasis * _surprise(self._probability(model, memory, batch, share), share)
         if self.other_reference and bool(scene.exists.any()):
             others = float((scene.others[scene.exists] != pad).sum())
             loss = loss + everything * self.other_reference * _other_words(model, blind, share) / others
@@ -85,17 +91,21 @@ class Counterfactual:
         hidden = found > 0 if self.hidden_share is None else most_relevant(found, self.hidden_share)
         return without_regions(features, hidden)
 
-    def _unlikelihood(self, model: Captioner, blind: Memory, batch: Captions, scene: Scene) -> Tensor:
-        """Return -log(1 - p(object)), summed over the captions that name one."""
+    def _probability(self, model: Captioner, memory: Memory, batch: Captions, scene: Scene) -> Tensor:
+        """Return how probable it is that the object is named where the caption names it, (B,)."""
         device = batch.inputs.device
         places, rows = scene.places.to(device), torch.arange(len(scene.places), device=device)
-        seen = model.read(blind, model.embed(batch.inputs[:, : scene.steps]))
+        seen = model.read(memory, model.embed(batch.inputs[:, : scene.steps]))
         logits = model.speak(HeadInputs(seen.context[rows, places], seen.hidden[rows, places]))
         forms = self.mentions.forms.to(device)[scene.categories.to(device)]
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        probability = (exact.softmax(-1) * forms).sum(-1)  # (B,)
-        losses = -(1 - probability).clamp_min(LEAST_PROBABILITY_LEFT).log()
-        return (losses * scene.names.to(device)).sum()
+        return (exact.softmax(-1) * forms).sum(-1)
+
+
+def _surprise(probability: Tensor, scene: Scene) -> Tensor:
+    """Return -log of probabilities (B,), summed over the captions that name an object."""
+    losses = -probability.clamp_min(LEAST_PROBABILITY).log()
+    return (losses * scene.names.to(losses.device)).sum()
 
 
 def _other_words(model: Captioner, blind: Memory, scene: Scene) -> Tensor:

@@ -22,6 +22,7 @@ LEAST = {
     "accumulation": 1,
     "validation_pictures": 1,
     "other_reference": 0,
+    "emphasis": 0,
     "memory": 0,
     "workers": 0,
     "checkpoint_seconds": 0,
@@ -53,6 +54,7 @@ class FinetuneConfig:
         lexicon: Lexicon file that says which words name which objects; None takes that of COCO's categories.
         penalty: mu of counterfactual objectives in [0, 1]: the weight of the penalty for naming what is hidden.
         other_reference: rho of these: the weight of a reference that does not name what is hidden.
+        emphasis: kappa of these, 0 or more: the weight of naming the object where it is seen, beyond the cross-entropy.
         hidden_share: Part of the regions that is hidden; true boxes hide what they cover.
         updates: Steps of the optimizer; instead of ``epochs``.
         epochs: Times that every picture is seen; instead of ``updates``.
@@ -97,6 +99,7 @@ class FinetuneConfig:
     lexicon: Path | None = None
     penalty: float = 0.4
     other_reference: float = 0.5
+    emphasis: float = 0.0
     hidden_share: float = 0.15
     updates: int | None = None
     epochs: int | None = None

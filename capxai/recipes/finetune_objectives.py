@@ -66,7 +66,7 @@ class Materials:
     def counterfactual(self, find_regions: RegionMethod, as_it_is: LossOfPictures | None = None) -> Counterfactual:
         """Make the counterfactual objective that finds regions in this way; pictures as they are have the loss ``as_it_is``."""
         config = self.config
-        weights = (config.penalty, config.other_reference, as_it_is or CrossEntropy())
+        weights = (config.penalty, config.other_reference, config.emphasis, as_it_is or CrossEntropy())
         return Counterfactual(self.mentions(), find_regions, config.hidden_share, *weights)
 
     def true_boxes(self) -> ByBoxes:
@@ -136,7 +136,7 @@ def _inference_and_counterfactual(materials: Materials) -> Counterfactual:
 
 def _true_boxes(materials: Materials) -> Counterfactual:
     config = materials.config
-    weights = (config.penalty, config.other_reference)
+    weights = (config.penalty, config.other_reference, config.emphasis)
     return Counterfactual(materials.mentions(boxed=True), materials.true_boxes(), None, *weights)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -30,21 +31,26 @@ OBJECTS = {
 CAPTION = "a car near a traffic light near a knife"
 
 
-def planted_model(images: Path) -> Captioner:
-    """A tiny model with random weights, but for a word head solved by least squares: it says CAPTION of every picture."""
+def planted_model(images: Path, silent: Collection[int] = ()) -> Captioner:
+    """A tiny model with random weights, but for a word head solved by least squares: it says CAPTION of every picture.
+
+    About the pictures that are ``silent`` it says nothing.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(3)
         sizes = Specification("compact", "ada-lstm", CompactEncoder.channels, 16, 32, 32, len(WORDS))
         captioner = build_captioner(sizes, Vocabulary(WORDS), Preprocessing(SIDE)).eval()
-    tokens = torch.tensor([*captioner.vocabulary.encode(CAPTION), captioner.vocabulary.end])
-    arrived = []
+    caption = torch.tensor([*captioner.vocabulary.encode(CAPTION), captioner.vocabulary.end])
+    arrived, spoken = [], []
     for number in OBJECTS:
+        tokens = caption[-1:] if number in silent else caption
         picture = captioner.preprocessing.resize(read_image(images / f"{number}.png"))
         with torch.no_grad():
             pixels = captioner.preprocessing.normalize(torch.from_numpy(picture)[None])
             steps = Reading(captioner, pixels, captioner.features(pixels), tokens).unroll()
         arrived += [step.head_inputs.context[0] + step.head_inputs.hidden[0] for step in steps]
-    wanted = 10 * torch.nn.functional.one_hot(tokens, len(WORDS)).float().repeat(len(OBJECTS), 1)
+        spoken.append(tokens)
+    wanted = 10 * torch.nn.functional.one_hot(torch.cat(spoken), len(WORDS)).float()
     head = captioner.decoder.word_head.fc
     head.weight.data = (
         torch.linalg.lstsq(torch.stack(arrived).double(), wanted.double()).solution.T.float().contiguous()

@@ -132,6 +132,14 @@ class Lexicon:
         """Return the category that a name stands for by itself, as the name of a category of an instance file; None if there is none."""
         return self._forms.get(tuple(tokenize(name))) or (name if name in self.categories else None)
 
+    def beginnings(self) -> dict[str, tuple[str, ...]]:
+        """Return the first words of all names, each with the categories whose names begin with it, sorted."""
+        found: dict[str, set[str]] = {}
+        for words, category in self._forms.items():
+            if category:
+                found.setdefault(words[0], set()).add(category)
+        return {word: tuple(sorted(categories)) for word, categories in sorted(found.items())}
+
     def mentions(self, caption: str) -> list[Mention]:
         """Find the objects that a caption names, from left to right, the longest form first; a word counts once.
 

@@ -6,16 +6,18 @@ import torch
 
 from capxai.models.captioner import Captioner
 from capxai.models.decoding.beam import beam_search
-from capxai.models.decoding.decoded import Decoded
+from capxai.models.decoding.decoded import Decoded, Veto
 from capxai.models.decoding.options import STRATEGIES, DecodingOptions
 from capxai.models.decoding.sampling import sample
 from capxai.models.state import Memory
 
-__all__ = ["STRATEGIES", "Decoded", "DecodingOptions", "decode"]
+__all__ = ["STRATEGIES", "Decoded", "DecodingOptions", "Veto", "decode"]
 
 
 @torch.no_grad()
-def decode(model: Captioner, memory: Memory, options: DecodingOptions | None = None) -> list[Decoded]:
+def decode(
+    model: Captioner, memory: Memory, options: DecodingOptions | None = None, veto: Veto | None = None
+) -> list[Decoded]:
     """Find captions, without gradients, in the mode (training or evaluation) that the model is in.
 
     ``<pad>``, ``<start>`` and ``<unk>`` are never chosen; ``<end>`` may be the first choice, and then the caption is
@@ -25,6 +27,7 @@ def decode(model: Captioner, memory: Memory, options: DecodingOptions | None = N
         model: The captioner.
         memory: From `Captioner.encode` or `Captioner.remember`, batch B.
         options: How to search; beam search of width 3 by default.
+        veto: May forbid words at each step, for each hypothesis by itself; the word gives way to the next best.
 
     Returns:
         B captions, in the order of the batch.
@@ -38,5 +41,5 @@ def decode(model: Captioner, memory: Memory, options: DecodingOptions | None = N
     if memory.features.shape[0] == 0:
         return []
     if options.strategy == "sample":
-        return sample(model, memory, options)
-    return beam_search(model, memory, options)
+        return sample(model, memory, options, veto=veto)
+    return beam_search(model, memory, options, veto)

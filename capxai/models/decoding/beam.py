@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from capxai.models.captioner import Captioner
-from capxai.models.decoding.decoded import Decoded, Hypotheses, log_softmax, prohibition
+from capxai.models.decoding.decoded import Decoded, Hypotheses, Veto, log_softmax, prohibition
 from capxai.models.decoding.options import DecodingOptions
 from capxai.models.state import Memory
 
 
-def beam_search(model: Captioner, memory: Memory, options: DecodingOptions) -> list[Decoded]:
+def beam_search(model: Captioner, memory: Memory, options: DecodingOptions, veto: Veto | None = None) -> list[Decoded]:
     """Search all pictures at once; see `capxai.models.decoding.decode`."""
     width = 1 if options.strategy == "greedy" else options.beam
     groups = options.groups if options.strategy == "diverse-beam" else 1
@@ -32,10 +32,14 @@ def beam_search(model: Captioner, memory: Memory, options: DecodingOptions) -> l
     last = torch.full((batch * width,), vocabulary.start, device=device)
     prohibited = prohibition(vocabulary, memory.features)
     hypotheses = Hypotheses.start(_only_first_of_each_group(batch, width, groups, memory.features))
-    for _ in range(options.maximum_length):
+    for t in range(options.maximum_length):
         step = model.step(memory, model.embed(last), state)
-        log_probabilities = (log_softmax(step.logits) + prohibited).view(batch, width, -1)
-        log_probabilities = _stay_finished(log_probabilities, hypotheses.finished, vocabulary.pad)
+        log_probabilities = log_softmax(step.logits) + prohibited  # (B W, V)
+        if veto is not None:
+            log_probabilities = veto(t, step.head_inputs, log_probabilities)
+        log_probabilities = _stay_finished(
+            log_probabilities.view(batch, width, -1), hypotheses.finished, vocabulary.pad
+        )
         parents, words = _choose(hypotheses, log_probabilities, groups, vocabulary.pad, options)
         chosen = log_probabilities.flatten(1).gather(1, parents * len(vocabulary) + words)
         hypotheses = hypotheses.extend(parents, words, chosen, vocabulary.end)

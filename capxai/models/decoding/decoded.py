@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +11,14 @@ from torch import Tensor
 
 from capxai.data.vocabulary import Vocabulary
 from capxai.errors import ModelError
+from capxai.models.state import HeadInputs
+
+Veto = Callable[[int, HeadInputs, Tensor], Tensor]
+"""``veto(t, inputs, log_probabilities) -> log_probabilities``: may forbid words at step t by -inf, for each hypothesis by itself.
+
+``inputs`` are what the word head saw, (R, H) each, ``log_probabilities`` (R, V); the R rows are the W hypotheses of the first picture,
+then those of the second, and so on. ``<end>`` must stay possible. What is not forbidden keeps the model's own log-probability.
+"""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from capxai.models.captioner import Captioner
-from capxai.models.decoding.decoded import Decoded, Hypotheses, log_softmax, not_numbers, prohibition
+from capxai.models.decoding.decoded import Decoded, Hypotheses, Veto, log_softmax, not_numbers, prohibition
 from capxai.models.decoding.options import DecodingOptions
 from capxai.models.state import Memory
 
@@ -16,7 +16,9 @@ Draw = Callable[[int, Tensor], Tensor]
 """``draw(t, probabilities) -> words``: chooses the words of step t, (B, 1) int64, by their probabilities (B, V)."""
 
 
-def sample(model: Captioner, memory: Memory, options: DecodingOptions, draw: Draw | None = None) -> list[Decoded]:
+def sample(
+    model: Captioner, memory: Memory, options: DecodingOptions, draw: Draw | None = None, veto: Veto | None = None
+) -> list[Decoded]:
     """Draw one caption for every picture; see `capxai.models.decoding.decode`.
 
     The same seed draws the same captions for the same batch on the same kind of device.
@@ -26,6 +28,7 @@ def sample(model: Captioner, memory: Memory, options: DecodingOptions, draw: Dra
         memory: From `Captioner.encode` or `Captioner.remember`, batch B.
         options: How to draw.
         draw: Chooses the words in place of a generator with the seed of the options.
+        veto: Forbids words before one is drawn.
 
     Raises:
         ModelError: The logits are not numbers.
@@ -44,6 +47,8 @@ def sample(model: Captioner, memory: Memory, options: DecodingOptions, draw: Dra
         log_probabilities = log_softmax(step.logits) + prohibited
         if bool(torch.isnan(log_probabilities).any()):
             raise not_numbers()
+        if veto is not None:
+            log_probabilities = veto(t, step.head_inputs, log_probabilities)
         drawn = draw(t, draw_probabilities(log_probabilities, options))
         words = drawn.masked_fill(hypotheses.finished, vocabulary.pad)
         chosen = log_probabilities.gather(1, drawn).masked_fill(hypotheses.finished, 0)

@@ -1,4 +1,4 @@
-"""``capxai analyze``: whether explanations are right."""
+"""``capxai analyze``: whether explanations are right, and whether they tell hallucinated words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from capxai.cli import analyze_ablation, analyze_faithfulness, analyze_hallucination, analyze_randomization
+from capxai.cli import (
+    analyze_ablation,
+    analyze_faithfulness,
+    analyze_grounding,
+    analyze_hallucination,
+    analyze_randomization,
+)
 from capxai.cli.analyze_options import Levels, Methods, Out, Pictures
 from capxai.cli.guard import guarded
 from capxai.cli.options import (
@@ -46,12 +52,21 @@ COLUMNS = {
     "points at box": "points_at_box",
 }
 
-app = typer.Typer(no_args_is_help=True, help="Measure whether explanations are right.", epilog=examples(EXAMPLES))
+GROUP_EXAMPLES = (
+    "capxai analyze correctness --pictures 20",
+    "capxai analyze ablation --pictures 20",
+    "capxai analyze faithfulness --pictures 20",
+    "capxai analyze randomization --pictures 5",
+    "capxai analyze hallucination --split robust-val --method lrp --report --out hallucination",
+)
+HELP = "Measure whether explanations are right, and whether they tell hallucinated words from true ones."
+
+app = typer.Typer(no_args_is_help=True, help=HELP, epilog=examples(GROUP_EXAMPLES))
 
 
 @app.callback()
 def analyses() -> None:
-    """Measure whether explanations are right."""
+    """Measure whether explanations are right, and whether they tell hallucinated words from true ones."""
 
 
 @app.command(epilog=examples(EXAMPLES))
@@ -131,3 +146,4 @@ app.command("faithfulness", epilog=examples(analyze_faithfulness.EXAMPLES))(guar
 app.command("randomization", epilog=examples(analyze_randomization.EXAMPLES))(
     guarded(analyze_randomization.randomization)
 )
+app.command("grounding", epilog=examples(analyze_grounding.EXAMPLES))(guarded(analyze_grounding.grounding))

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from capxai.cli.options import Beam, ConfigFile, Debug, Device, Images, Json, Model, Quiet, Settings
 from capxai.cli.rendering import end_with_failures, print_line, warn_of_domain
 from capxai.cli.reporter import RichReporter, print_json
 
-EXAMPLES = ("capxai caption image.jpg", "capxai caption photos/*.jpg --model runs/x --beam 5 --json")
+EXAMPLES = (
+    "capxai caption image.jpg",
+    "capxai caption image.jpg --grounded --json",
+    "capxai caption photos/*.jpg --model runs/x --beam 5 --json",
+)
+
+Grounded = Annotated[
+    bool,
+    typer.Option("--grounded", help="Let object words that the picture hardly speaks for give way to the next best."),
+]
 
 
 def caption(
     images: Images,
     model: Model = None,
     beam: Beam = None,
+    grounded: Grounded = False,
     device: Device = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -24,7 +38,7 @@ def caption(
     from capxai.config import resolve
     from capxai.recipes.caption import CaptionConfig, run
 
-    typed = {"images": images, "model": model, "beam": beam, "device": device}
+    typed = {"images": images, "model": model, "beam": beam, "grounded": grounded or None, "device": device}
     reporter = RichReporter(quiet)
     report = run(resolve(CaptionConfig, config, settings or (), **typed), reporter)
     if json:

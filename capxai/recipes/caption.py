@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from capxai.errors import ConfigError, ImageError
 from capxai.recipes.failures import Failure
+from capxai.recipes.grounding import Vetoed
 from capxai.types import SILENT, ImageArray, JsonObject, Reporter
 
 if TYPE_CHECKING:
     from capxai.models.captioner import Captioner
+    from capxai.recipes.grounding_veto import EvidenceVeto
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class CaptionConfig:
         maximum_length: Longest caption, in words.
         batch_size: Pictures captioned at a time.
         device: Name of the device.
+        grounded: Let an object word with too little evidence give way to the next best word; needs the model's ``grounding.json``.
     """
 
     images: tuple[Path, ...] = ()
@@ -34,6 +37,7 @@ class CaptionConfig:
     maximum_length: int = 20
     batch_size: int = 16
     device: str = "auto"
+    grounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,12 @@ class CaptionedPicture:
     Attributes:
         image: Its path as it was given.
         caption: The caption.
+        vetoed: The object words that gave way in it, step by step; None if captions are not grounded.
     """
 
     image: str
     caption: str
+    vetoed: tuple[Vetoed, ...] | None = None
 
     def to_json(self) -> JsonObject:
         """Return the picture's part of the report as JSON."""
@@ -96,6 +102,7 @@ def run(config: CaptionConfig, reporter: Reporter = SILENT) -> CaptionReport:
     device = choose_device(config.device)
     model = load(config.model, device)
     name = "bundled" if config.model is None else str(config.model)
+    veto = _veto(model, config.model, name) if config.grounded else None
     reporter.note(f"Model: {name}; device: {device}")
     pictures: list[CaptionedPicture] = []
     failures: list[Failure] = []
@@ -104,9 +111,9 @@ def run(config: CaptionConfig, reporter: Reporter = SILENT) -> CaptionReport:
             batch = config.images[begin : begin + config.batch_size]
             readable = _read(model, batch, failures)
             if readable:
-                captions = _caption(model, list(readable.values()), config)
+                captions = _caption(model, list(readable.values()), config, veto)
                 places = (str(batch[place]) for place in readable)
-                pictures += [CaptionedPicture(*pair) for pair in zip(places, captions, strict=True)]
+                pictures += [CaptionedPicture(place, *found) for place, found in zip(places, captions, strict=True)]
             advance(len(batch))
     note = str(model.lineage.get("domain_note", ""))
     return CaptionReport(name, str(device), tuple(pictures), tuple(failures), note)
@@ -137,15 +144,38 @@ def _read(model: Captioner, images: Sequence[Path], failures: list[Failure]) -> 
     return readable
 
 
-def _caption(model: Captioner, images: Sequence[ImageArray], config: CaptionConfig) -> list[str]:
-    """Caption pictures that have the model's size, in one batch."""
+def _veto(model: Captioner, folder: Path | None, name: str) -> EvidenceVeto:
+    """Read the thresholds beside a model and build the veto.
+
+    Raises:
+        ModelError: There are none, or they belong to other weights.
+    """
+    from capxai.evaluate.lexicon import coco_lexicon
+    from capxai.models.folder import bundled_folder
+    from capxai.recipes.grounding import read_grounding
+    from capxai.recipes.grounding_veto import grounded_veto
+
+    weights = str(model.lineage.get("weights_sha256", ""))
+    place, lexicon = bundled_folder() if folder is None else folder, coco_lexicon()
+    grounding = read_grounding(place, weights, lexicon.sha256, name)
+    return grounded_veto(model.decoder.word_head, model.vocabulary, lexicon, grounding)
+
+
+def _caption(
+    model: Captioner, images: Sequence[ImageArray], config: CaptionConfig, veto: EvidenceVeto | None
+) -> list[tuple[str, tuple[Vetoed, ...] | None]]:
+    """Caption pictures that have the model's size, in one batch, and say which words a veto kept out of each caption."""
     import numpy as np
     import torch
 
     from capxai.models.decoding import DecodingOptions, decode
+    from capxai.recipes.grounding_veto import vetoed_words
 
+    options = DecodingOptions(beam=config.beam, maximum_length=config.maximum_length)
     with torch.inference_mode():
         stacked = torch.from_numpy(np.stack(images)).to(model.device)  # (B, S, S, 3)
         memory = model.encode(model.preprocessing.normalize(stacked))
-        decoded = decode(model, memory, DecodingOptions(beam=config.beam, maximum_length=config.maximum_length))
-    return [model.vocabulary.decode(found.token_ids) for found in decoded]
+        decoded = decode(model, memory, options, veto)
+        vetoed = [None] * len(decoded) if veto is None else vetoed_words(model, memory, decoded, veto)
+    texts = [model.vocabulary.decode(found.token_ids) for found in decoded]
+    return list(zip(texts, vetoed, strict=True))

@@ -17,6 +17,27 @@ FEWEST = 20
 
 
 @dataclass(frozen=True)
+class Vetoed:
+    """An object word that gave way to another in a caption.
+
+    Attributes:
+        step: Place in the caption, from 0.
+        word: The word that was forbidden there, after the same words before it.
+        instead: What the caption says there: a word, or ``<end>``.
+        probability: The model's probability of the forbidden word, more than that of what is said.
+        value: Its evidence, in the measure of the grounding.
+        threshold: What it had to reach.
+    """
+
+    step: int
+    word: str
+    instead: str
+    probability: float
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True)
 class Grounding:
     """When an object word gives way, for one set of weights.
 
@@ -53,33 +74,47 @@ class Grounding:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: An entry is missing, of the wrong kind, or of another schema.
+            ValueError: An entry has the wrong kind, or the schema is another one.
+            KeyError: An entry is missing.
+            AttributeError: A table is none.
+            TypeError: A number is none.
         """
         if value.get("schema") != SCHEMA:
             raise ValueError(f"its schema is {value.get('schema')!r}, not {SCHEMA}")
-        texts = [value.get(name) for name in ("weights_sha256", "lexicon_sha256", "measure")]
-        tables = [value.get(name) for name in ("thresholds", "examples", "provenance")]
-        if not all(isinstance(text, str) for text in texts) or not all(isinstance(table, dict) for table in tables):
-            raise ValueError("an entry is missing or of the wrong kind")
-        thresholds, examples, provenance = tables
-        numbers = [float(value[name]) for name in ("quantile", "pooled")]
-        levels = {str(name): float(level) for name, level in thresholds.items()}
-        if not all(math.isfinite(number) for number in (*numbers, *levels.values())):
+        thresholds = {str(name): float(level) for name, level in value["thresholds"].items()}
+        found = cls(
+            weights_sha256=_text(value, "weights_sha256"),
+            lexicon_sha256=_text(value, "lexicon_sha256"),
+            measure=_text(value, "measure"),
+            quantile=float(value["quantile"]),
+            pooled=float(value["pooled"]),
+            thresholds=thresholds,
+            examples={str(name): int(count) for name, count in value["examples"].items()},
+            provenance=dict(value["provenance"]),
+        )
+        if not all(math.isfinite(number) for number in (found.quantile, found.pooled, *thresholds.values())):
             raise ValueError("a threshold is no number")
-        counts = {str(name): int(count) for name, count in examples.items()}
-        return cls(*texts, *numbers, levels, counts, provenance)
+        return found
 
 
-def read_grounding(folder: Path, weights_sha256: str, name: str) -> Grounding:
+def _text(value: JsonObject, name: str) -> str:
+    found = value[name]
+    if not isinstance(found, str):
+        raise ValueError(f"its {name} is no text")
+    return found
+
+
+def read_grounding(folder: Path, weights_sha256: str, lexicon_sha256: str, name: str) -> Grounding:
     """Read the grounding of a model.
 
     Args:
         folder: The model folder.
         weights_sha256: Hash of the weights of the model.
+        lexicon_sha256: Hash of the lexicon that will tell object words.
         name: The model, as messages call it.
 
     Raises:
-        ModelError: There is none, it cannot be read, or it was calibrated for other weights.
+        ModelError: There is none, it cannot be read, or it was calibrated for other weights or another lexicon.
     """
     path = folder / GROUNDING_FILE
     command = "capxai analyze grounding" + ("" if name == "bundled" else f" --model {name}") + " --install"
@@ -92,11 +127,20 @@ def read_grounding(folder: Path, weights_sha256: str, name: str) -> Grounding:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"'{path}' cannot be read: {error}. Expected what 'capxai analyze grounding' writes. Calibrate it again: {command} --force"
+            f"'{path}' cannot be read: {_reason(error)}. Expected what 'capxai analyze grounding' writes. Calibrate again: {command} --force"
         ) from error
     if grounding.weights_sha256 != weights_sha256:
         raise ModelError(
             f"'{path}' was calibrated for other weights (SHA-256 {grounding.weights_sha256[:12]}...) than those of the model '{name}' "
             f"({weights_sha256[:12]}...). Expected thresholds of these very weights. Calibrate it again: {command} --force"
         )
+    if grounding.lexicon_sha256 != lexicon_sha256:
+        raise ModelError(
+            f"'{path}' was calibrated with another lexicon (SHA-256 {grounding.lexicon_sha256[:12]}...) than that of this capxai "
+            f"({lexicon_sha256[:12]}...). Expected thresholds of its categories. Calibrate it again: {command} --force"
+        )
     return grounding
+
+
+def _reason(error: Exception) -> str:
+    return f"there is no {error} in it" if isinstance(error, KeyError) else str(error)

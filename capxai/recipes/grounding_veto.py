@@ -16,9 +16,11 @@ from capxai.data.vocabulary import Vocabulary
 from capxai.errors import ConfigError
 from capxai.evaluate.lexicon import Lexicon
 from capxai.finetune.inference_weights import EPS
+from capxai.models.captioner import Captioner
 from capxai.models.decoders.base import WordHead
-from capxai.models.state import HeadInputs
-from capxai.recipes.grounding import Grounding
+from capxai.models.decoding import Decoded
+from capxai.models.state import HeadInputs, Memory
+from capxai.recipes.grounding import Grounding, Vetoed
 
 
 @dataclass(frozen=True)
@@ -167,3 +169,51 @@ def grounded_veto(head: WordHead, vocabulary: Vocabulary, lexicon: Lexicon, grou
         torch.tensor(lowest, device=weight.device, dtype=weight.dtype),
         grounding.measure,
     )
+
+
+@torch.no_grad()
+def vetoed_words(
+    model: Captioner, memory: Memory, captions: Sequence[Decoded], veto: EvidenceVeto
+) -> list[tuple[Vetoed, ...]]:
+    """Say which object words a veto kept out of captions: forbidden at a step where the model found them likelier than what is said.
+
+    The captions are read once more. Greedily decoded, each word would have been said at its step; in a beam search, which weighs whole
+    captions, it would have been that hypothesis' better continuation.
+
+    Args:
+        model: The captioner.
+        memory: Of the pictures, batch B.
+        captions: B captions, as they were found.
+        veto: The veto with which they were found.
+
+    Returns:
+        For each caption its vetoed words, by step, the likeliest first.
+    """
+    vocabulary = model.vocabulary
+    said = [[*one.token_ids, *([vocabulary.end] if one.finished else [])] for one in captions]
+    longest = max(len(tokens) for tokens in said)
+    table = torch.full((len(said), longest), vocabulary.pad, device=memory.features.device)
+    for row, tokens in enumerate(said):
+        table[row, : len(tokens)] = torch.tensor(tokens, device=table.device)
+    inputs = torch.cat([torch.full_like(table[:, :1], vocabulary.start), table[:, :-1]], 1)
+    seen = model.read(memory, model.embed(inputs))  # (B, T, H) each
+    flat = HeadInputs(seen.context.flatten(0, 1), seen.hidden.flatten(0, 1))
+    log_probabilities = torch.log_softmax(model.speak(flat), -1)
+    values = veto.values(flat, log_probabilities)  # (B T, F)
+    likelier = log_probabilities[:, veto.words] > log_probabilities.gather(1, table.flatten()[:, None])
+    hits = ((values < veto.thresholds) & likelier & (table.flatten() != vocabulary.pad)[:, None]).nonzero().tolist()
+    found: list[list[Vetoed]] = [[] for _ in said]
+    for place, word in hits:
+        row, step = divmod(place, longest)
+        number = int(veto.words[word])
+        found[row].append(
+            Vetoed(
+                step,
+                vocabulary.words[number],
+                vocabulary.words[said[row][step]],
+                math.exp(float(log_probabilities[place, number])),
+                float(values[place, word]),
+                float(veto.thresholds[word]),
+            )
+        )
+    return [tuple(sorted(one, key=lambda each: (each.step, -each.probability))) for one in found]

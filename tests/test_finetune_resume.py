@@ -16,12 +16,14 @@ from finetune_cases import settings, write_base
 from test_resume import Listener, in_child, log_without_times, stop_after
 from test_resume import assert_same as assert_same_run
 
+from capxai.config import to_json
 from capxai.data.scenes import write_corpus
 from capxai.errors import ConfigError
 from capxai.models.folder import load_model, save_model
 from capxai.recipes import finetune, training_curve
 from capxai.recipes.finetune import FinetuneConfig
 from capxai.recipes.finetune_run import FOLDERS
+from capxai.recipes.run_folder import refuse_differences
 from capxai.train.checkpoint import read_checkpoint
 
 KILLS = 4
@@ -134,3 +136,11 @@ def test_a_run_that_is_not_the_same_is_refused(
     save_model(model, own, force=True)
     with pytest.raises(ConfigError, match="begun on other data: base model changed"):
         finetune.run(replace(unfinished, resume=True))
+
+
+def test_a_setting_that_an_earlier_version_did_not_know_was_its_default(tmp_path: Path) -> None:
+    now = FinetuneConfig(out=tmp_path)
+    saved = {name: value for name, value in to_json(now).items() if name != "emphasis"}
+    refuse_differences(now, saved, (), "nothing")
+    with pytest.raises(ConfigError, match=r"emphasis is 0\.5, and was None"):
+        refuse_differences(replace(now, emphasis=0.5), saved, (), "nothing")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -151,14 +151,18 @@ def refuse_differences(config: Config, saved: JsonObject, free: Collection[str],
         free: Settings that may differ.
         allowed: The same in words.
 
+    A setting that the run did not know yet, because an earlier version began it, was what its default does now.
+
     Raises:
         ConfigError: Some differ; all are named.
     """
     now = to_json(config)
+    untouched = {item.name for item in fields(config) if getattr(config, item.name) == item.default}
+    before = {name: value for name, value in now.items() if name in untouched} | saved
     problems = [
-        f"{name} is {now.get(name)!r}, and was {saved.get(name)!r}"
+        f"{name} is {now.get(name)!r}, and was {before.get(name)!r}"
         for name in sorted(now.keys() | saved.keys())
-        if name not in free and now.get(name) != saved.get(name)
+        if name not in free and now.get(name) != before.get(name)
     ]
     if problems:
         raise ConfigError(

@@ -194,6 +194,14 @@ def _levels(level: str) -> tuple[Level, ...]:
     return ("pixels",) if level == "pixels" else ("regions",)
 
 
+def test_maps_of_zeros_have_the_same_names() -> None:
+    look = _picture_look()
+    names = set(word_statistics(look, WORDS, ["lrp", "gradient"])[0])
+    look.readings.model.decoder.word_head.fc.weight.data.zero_()
+    found = word_statistics(look, WORDS, ["lrp", "gradient"])[0]
+    assert set(found) == names and found["lrp pixels sum"] == found["gradient regions maximum"] == 0
+
+
 def test_without_pixels_nothing_goes_through_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("the encoder was asked")

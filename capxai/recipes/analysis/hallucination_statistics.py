@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from capxai.explain.attribution import Words
-from capxai.explain.methods import Maps, Options, upsample
+from capxai.explain.methods import Maps, Options
 from capxai.finetune.inference_weights import lrp_relevance
 from capxai.lrp.propagation import Ledger
 from capxai.models.state import HeadInputs
@@ -29,6 +29,8 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 NameWord = Literal["first", "last"]
 QUANTILES = (5, 25, 50, 75, 95)
 """Percent."""
+SPREAD = ("grad-cam", "attention")
+"""Methods whose pixels are their regions, spread."""
 ALWAYS_ONE = ("mean", "positive mean", "absolute mean", "sum")
 """What attention weights cannot vary in, since they sum to 1."""
 
@@ -66,7 +68,7 @@ def word_statistics(
     logits = table["logit"]
     seen = look if "pixels" in levels else replace(look, readings=replace(look.readings, images=None, tape=None))
     for name, maps in seen.maps(words, usable(methods, levels), options):
-        table |= method_statistics(name, maps, _levels(name, maps, levels, seen), logits)
+        table |= method_statistics(name, maps, _levels(name, maps, levels), logits)
     columns = [values.tolist() for values in table.values()]
     return [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -169,19 +171,13 @@ def map_statistics(values: Tensor) -> Table:
     return {**table, **{f"quantile {percent}": _quantile(ordered, percent / 100) for percent in QUANTILES}}
 
 
-def _levels(name: str, maps: Maps, levels: Sequence[Level], look: Look) -> dict[str, Tensor]:
-    """Return the maps to measure; those whose pixels say nothing that their regions do not say have one."""
+def _levels(name: str, maps: Maps, levels: Sequence[Level]) -> dict[str, Tensor]:
+    """Return the maps to measure, the same levels for every word of every picture; those of `SPREAD` have one where both are asked for."""
     chosen: dict[str, Tensor | None] = {level: getattr(maps, level) for level in LEVELS if level in levels}
     found = {level: values for level, values in chosen.items() if values is not None}
-    if len(found) == 2 and _is_spread(maps, look):
+    if len(found) == len(LEVELS) and name in SPREAD:
         del found["pixels"]
     return found
-
-
-def _is_spread(maps: Maps, look: Look) -> bool:
-    assert maps.regions is not None and maps.pixels is not None
-    spread = upsample(look.readings, maps.regions)
-    return spread is not None and torch.equal(spread, maps.pixels)
 
 
 def _quantile(ordered: Tensor, share: float) -> Tensor:

@@ -25,6 +25,11 @@ PATCH = 8
 PATCHES = 20
 
 
+def generator_of(seed: int, image_id: int, *place: int) -> np.random.Generator:
+    """Return the source of random choices for a picture, or for a word of its caption: the same in every batch and process."""
+    return np.random.default_rng((seed, image_id % 2**64, *place))  # ids may be negative
+
+
 def most_relevant_words(relevance: ArrayLike, count: int) -> tuple[int, ...]:
     """Choose which preceding words to delete.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from capxai.errors import RelevanceError
-from capxai.evaluate.ablation import most_relevant_patches, patch_grid
+from capxai.evaluate.ablation import generator_of, most_relevant_patches, patch_grid
 from capxai.evaluate.lexicon import Lexicon
 from capxai.explain.methods import Options
 from capxai.models.decoding import DecodingOptions, decode
@@ -95,7 +95,7 @@ class PictureAblation:
         """Choose for every method the patches of every word: number of the word, method, patches."""
         grid = _grid(look, self.patch)
         count = int(grid.max()) + 1
-        ties = [np.random.default_rng((self.seed, picture.id)).permutation(count) for picture in look.pictures]
+        ties = [generator_of(self.seed, picture.id).permutation(count) for picture in look.pictures]
         words = look.words([one.row for one in mentions], [one.place for one in mentions])
         chosen = []
         for name, maps in look.maps(words, self.methods, options):

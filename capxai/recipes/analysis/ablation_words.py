@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
 
 from capxai.errors import RelevanceError
-from capxai.evaluate.ablation import most_relevant_words, random_words
+from capxai.evaluate.ablation import generator_of, most_relevant_words, random_words
 from capxai.explain.methods import Options
 from capxai.recipes.analysis.mentions import Mentioned
 from capxai.recipes.analysis.prefixes import Prefix, probabilities
-from capxai.recipes.analysis.stream import Look
+from capxai.recipes.analysis.stream import RANDOM, Look
 from capxai.types import JsonObject
 
 PICTURE_ONLY = ("grad-cam", "guided-grad-cam", "attention")
@@ -82,7 +83,7 @@ class WordAblation:
         likely = _probabilities(look, list(asked))
         naming = {(one.row, place): one.category for one in mentions for place in range(one.place, one.last + 1)}
         for number, at in enumerate(chosen):
-            own = {name: found[number] for name, found in by_method.items()}
+            own = {name: by_method[name][number] for name in self.methods}
             says = {**_word(look, at), "category": naming.get(at)}
             records[at[0]].append({**says, **_losses(likely, at, own, controls[number])})
         return records
@@ -93,7 +94,10 @@ class WordAblation:
         """Choose for every method what to delete before each word; the pictures themselves are not needed."""
         plain = replace(look, readings=replace(look.readings, images=None, tape=None))
         words = plain.words([row for row, _ in chosen], [place for _, place in chosen])
-        for name, maps in plain.maps(words, self.methods, options):
+        others = [name for name in self.methods if name != RANDOM]
+        # With the pictures, the noise is that of the other experiments: it is drawn for pixels first.
+        noise = [name for name in self.methods if name == RANDOM]
+        for name, maps in chain(plain.maps(words, others, options), look.maps(words, noise, options)):
             if maps.words is None:
                 raise RelevanceError(
                     f"The method '{name}' gives no relevance of preceding words. Expected one that does, such as lrp. Leave it out, or "
@@ -109,8 +113,7 @@ class WordAblation:
             )
 
     def _control(self, look: Look, row: int, place: int) -> tuple[list[Deletion], bool]:
-        generator = np.random.default_rng((self.seed, look.pictures[row].id, place))
-        return random_words(place, self.deleted, self.draws, generator)
+        return random_words(place, self.deleted, self.draws, generator_of(self.seed, look.pictures[row].id, place))
 
 
 def _word(look: Look, at: tuple[int, int]) -> JsonObject:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +73,41 @@ def test_every_verb_has_an_example_that_names_it(verb: list[str]) -> None:
     _, marker, end = result.stdout.partition("Example")
     assert marker
     assert f"capxai {' '.join(verb)}" in end
+
+
+def test_the_help_of_analyze_names_every_experiment() -> None:
+    result = invoke("analyze", "--help")
+    assert result.exit_code == 0
+    experiments = [verb[1] for verb in verbs() if verb[0] == "analyze"]
+    assert {"ablation", "correctness", "hallucination", "faithfulness", "randomization"} <= set(experiments)
+    for name in experiments:
+        assert re.search(rf"^│ {name} +[A-Z]", result.stdout, re.M)
+
+
+@pytest.mark.parametrize("verb", verbs(), ids=" ".join)
+def test_every_example_can_be_typed(verb: list[str]) -> None:
+    """Nothing is run: the words are parsed, and an option that there is not is a usage error."""
+    for line in _command(verb).epilog.splitlines():
+        if not line.startswith("capxai "):
+            continue
+        words = shlex.split(line.partition(" > ")[0])[1:]
+        own = max((one for one in verbs() if words[: len(one)] == one), key=len)
+        context = _command(own).make_context(own[-1], words[len(own) :])
+        assert all("=" in setting for setting in context.params.get("settings") or ())
+
+
+def _command(verb: list[str]) -> Any:
+    found: Any = typer.main.get_command(app)
+    for name in verb:
+        found = found.commands[name]
+    return found
+
+
+def test_paragraphs_of_a_help_break_at_the_terminal() -> None:
+    text = invoke("analyze", "faithfulness", "--help").stdout
+    start = text.index("The model captions")
+    lines = text[start : text.index("╭", start)].rstrip().splitlines()
+    assert len(lines) > 2 and all(len(line.rstrip()) > 60 for line in lines[:-1])
 
 
 @pytest.mark.parametrize("verb", verbs(), ids=" ".join)

@@ -79,6 +79,26 @@ def test_help_does_not_import_torch(arguments: list[str]) -> None:
     assert not imported & {"torch", "torchvision", "numpy", "PIL.Image", "h5py", "pycocotools.mask"}
 
 
+def test_no_help_of_any_verb_imports_torch() -> None:
+    code = """
+import sys
+import typer
+from typer.testing import CliRunner
+from capxai.cli.main import app
+
+groups = typer.main.get_command(app).commands
+verbs = [[name, *more] for name, one in groups.items() for more in ([], *([x] for x in getattr(one, "commands", ())))]
+for verb in verbs:
+    assert CliRunner().invoke(app, [*verb, "--help"]).exit_code == 0, verb
+assert ["analyze", "hallucination"] in verbs
+print(sorted({"torch", "torchvision", "numpy", "h5py", "matplotlib", "scipy"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=SOURCE, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, capxai, capxai.explain; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=SOURCE, check=True, timeout=60)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import os
 import sys
 import traceback
@@ -47,7 +48,16 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
                 _silence_stdout()
             raise typer.Exit(_report(error, debug=bool(keywords.get("debug")))) from error
 
+    run.__doc__ = _flowing(verb.__doc__)
     return run
+
+
+def _flowing(text: str | None) -> str | None:
+    """Join the lines of each paragraph, so that the help breaks them where the terminal ends and not where the source does."""
+    if text is None:
+        return None
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _report(error: BaseException, debug: bool) -> int:

@@ -27,6 +27,7 @@ from capxai.cli import (
 )
 from capxai.cli.guard import INTERRUPTED, guarded
 from capxai.cli.options import examples
+from capxai.recipes.allocation import keep_freed_memory
 
 EXAMPLES = ("capxai explain image.jpg", "capxai doctor")
 
@@ -74,6 +75,7 @@ def capxai_command(
 
 def main() -> int:
     """Run the command line and return its exit code."""
+    keep_freed_memory()
     try:
         code = app(standalone_mode=True)
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import typer
 
 from capxai.cli import (
     analyze_ablation,
+    analyze_detector,
     analyze_faithfulness,
     analyze_grounding,
     analyze_hallucination,
@@ -147,3 +148,4 @@ app.command("randomization", epilog=examples(analyze_randomization.EXAMPLES))(
     guarded(analyze_randomization.randomization)
 )
 app.command("grounding", epilog=examples(analyze_grounding.EXAMPLES))(guarded(analyze_grounding.grounding))
+app.command("detector", epilog=examples(analyze_detector.EXAMPLES))(guarded(analyze_detector.detector))

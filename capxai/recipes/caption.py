@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from capxai.errors import ConfigError, ImageError
 from capxai.recipes.failures import Failure
+from capxai.recipes.flagging import Flag, Flagger, marked, open_flagger
 from capxai.recipes.grounding import Vetoed
 from capxai.types import SILENT, ImageArray, JsonObject, Reporter
 
@@ -29,6 +30,8 @@ class CaptionConfig:
         batch_size: Pictures captioned at a time.
         device: Name of the device.
         grounded: Let an object word with too little evidence give way to the next best word; needs the model's ``grounding.json``.
+        flag: Say of each object word how probable it is that it is hallucinated; needs the model's ``detector.json``.
+        detector: A detector elsewhere, for ``flag``.
     """
 
     images: tuple[Path, ...] = ()
@@ -38,6 +41,8 @@ class CaptionConfig:
     batch_size: int = 16
     device: str = "auto"
     grounded: bool = False
+    flag: bool = False
+    detector: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,18 @@ class CaptionedPicture:
         image: Its path as it was given.
         caption: The caption.
         vetoed: The object words that gave way in it, step by step; None if captions are not grounded.
+        flags: Its object words with their probabilities of being hallucinated; None if they were not asked for.
     """
 
     image: str
     caption: str
     vetoed: tuple[Vetoed, ...] | None = None
+    flags: tuple[Flag, ...] | None = None
+
+    @property
+    def text(self) -> str:
+        """The caption, with doubtful words in brackets if they were asked for."""
+        return marked(self.caption, self.flags or ())
 
     def to_json(self) -> JsonObject:
         """Return the picture's part of the report as JSON."""
@@ -103,6 +115,11 @@ def run(config: CaptionConfig, reporter: Reporter = SILENT) -> CaptionReport:
     model = load(config.model, device)
     name = "bundled" if config.model is None else str(config.model)
     veto = _veto(model, config.model, name) if config.grounded else None
+    flagger = open_flagger(model, config.model, name, config.detector) if config.flag else None
+    if config.grounded and config.flag:
+        reporter.warn(
+            "The detector was calibrated on plain captions; in grounded ones its probabilities are less sure."
+        )
     reporter.note(f"Model: {name}; device: {device}")
     pictures: list[CaptionedPicture] = []
     failures: list[Failure] = []
@@ -111,7 +128,7 @@ def run(config: CaptionConfig, reporter: Reporter = SILENT) -> CaptionReport:
             batch = config.images[begin : begin + config.batch_size]
             readable = _read(model, batch, failures)
             if readable:
-                captions = _caption(model, list(readable.values()), config, veto)
+                captions = _caption(model, list(readable.values()), config, veto, flagger)
                 places = (str(batch[place]) for place in readable)
                 pictures += [CaptionedPicture(place, *found) for place, found in zip(places, captions, strict=True)]
             advance(len(batch))
@@ -127,6 +144,8 @@ def _check(config: CaptionConfig) -> None:
     ]
     if not config.images:
         problems.append("No picture was named. Name at least one picture file: capxai caption image.jpg")
+    if config.detector is not None and not config.flag:
+        problems.append("A detector was named, but no flags were asked for. Add --flag, or leave --detector out.")
     if problems:
         raise ConfigError(" ".join(problems))
 
@@ -162,9 +181,13 @@ def _veto(model: Captioner, folder: Path | None, name: str) -> EvidenceVeto:
 
 
 def _caption(
-    model: Captioner, images: Sequence[ImageArray], config: CaptionConfig, veto: EvidenceVeto | None
-) -> list[tuple[str, tuple[Vetoed, ...] | None]]:
-    """Caption pictures that have the model's size, in one batch, and say which words a veto kept out of each caption."""
+    model: Captioner,
+    images: Sequence[ImageArray],
+    config: CaptionConfig,
+    veto: EvidenceVeto | None,
+    flagger: Flagger | None,
+) -> list[tuple[str, tuple[Vetoed, ...] | None, tuple[Flag, ...] | None]]:
+    """Caption pictures that have the model's size, in one batch: each caption, what a veto kept out of it, and its flags."""
     import numpy as np
     import torch
 
@@ -177,5 +200,6 @@ def _caption(
         memory = model.encode(model.preprocessing.normalize(stacked))
         decoded = decode(model, memory, options, veto)
         vetoed = [None] * len(decoded) if veto is None else vetoed_words(model, memory, decoded, veto)
-    texts = [model.vocabulary.decode(found.token_ids) for found in decoded]
-    return list(zip(texts, vetoed, strict=True))
+    ids = [found.token_ids for found in decoded]
+    flags = [None] * len(ids) if flagger is None else flagger.flags(memory.features, ids)
+    return list(zip(map(model.vocabulary.decode, ids), vetoed, flags, strict=True))

@@ -38,14 +38,16 @@ def _files(report: AblationReport) -> Iterator[tuple[str, str | bytes]]:
     if report.words is not None:
         yield WORDS_FILE, words_table(report)
         if report.words.every.words:
-            title = f"{report.words.settings['deleted']} most relevant preceding words deleted; dashed: random ones"
+            title = f"{report.words.settings['deleted']} most relevant words deleted\n(dashed: random ones)"
             yield PLOTS[0], _bars(report.words, "drop", Labels(title, "", "drop in probability of the word"))
     if report.objects is not None:
         yield PICTURES_FILE, pictures_table(report)
         if report.objects.every.words:
             settings = report.objects.settings
             side = settings["patch"]
-            title = f"{settings['patches']} most relevant patches of {side} x {side} covered; dashed: random ones"
+            title = (
+                f"{settings['patches']} most relevant patches covered\n({side} x {side} pixels; dashed: random ones)"
+            )
             yield PLOTS[1], _bars(report.objects, "vanished", Labels(title, "", "share of object words that vanish"))
             yield PLOTS[2], _bars(report.objects, "drop", Labels(title, "", "drop in probability of the object word"))
 

@@ -52,7 +52,7 @@ def draw_bars(labels: Labels, bars: Mapping[str, Estimate], baseline: float | No
         baseline: Where a dashed line goes across (what blind relevance would reach).
         alike: How many bars that follow each other share a color.
     """
-    figure, axes = _figure(1.6 + 0.75 * len(bars), 4.2)
+    figure, axes = _figure(max(4.4, 1.6 + 0.75 * len(bars)), 4.2)
     for place, found in enumerate(bars.values()):
         reach = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
         axes.bar(place, found.value, color=_BARS[place // alike % len(_BARS)], width=0.7)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ class ObjectMention:
         """What names it."""
         return self.image_id, self.position
 
-    @property
+    @cached_property
     def before(self) -> frozenset[str]:
         """The words that precede it."""
         return frozenset(self.caption.split()[: self.position])
@@ -223,7 +224,7 @@ def _word(maps: Maps, place: int, position: int, numbers: tuple[float, float], b
 
 
 def heat_of(pixels: FloatArray) -> FloatArray:
-    """Shrink relevance (H, W) to at most `HEAT_SIDE` cells a side, each the mean of its pixels, after the blur of all our heatmaps."""
+    """Shrink relevance (H, W) to at most `HEAT_SIDE` cells a side, each about the mean of its pixels, after the blur of all heatmaps."""
     shrink = min(1.0, HEAT_SIDE / max(pixels.shape))
     size = max(1, round(pixels.shape[0] * shrink)), max(1, round(pixels.shape[1] * shrink))
     blurred = smoothed(pixels[None])[0]

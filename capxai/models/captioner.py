@@ -176,7 +176,7 @@ class Captioner(nn.Module):
         try:
             with torch.inference_mode():
                 batch = torch.from_numpy(np.array(pixels, order="C")).unsqueeze(0)  # a copy: the array may be read-only
-                images = self.preprocessing.normalize(batch.to(self.device))
+                images = self.preprocessing.normalize(batch.to(self.device)).to(self.dtype)
                 return self.vocabulary.decode(decode(self, self.encode(images), options)[0].token_ids)
         finally:
             for module in training:

@@ -217,7 +217,7 @@ class HallucinationReport:
         """Draw the area of the fixed and of the best statistic of each group, a bar each: a PNG file."""
         kind = "within words" if within else "over all words"
         labels = PlotLabels(
-            f"True words told from hallucinated ones, {kind}: {self._place}", "", "area under the ROC curve"
+            f"True words told from hallucinated ones, {kind}\n{self._place}", "", "area under the ROC curve"
         )
         return draw_bars(labels, self._bars(within), 0.5, alike=2)
 
@@ -251,7 +251,7 @@ class HallucinationReport:
 
     @property
     def _place(self) -> str:
-        return f"{self.corpus}, {self.split}, {self.true_words} true and {self.hallucinated_words} hallucinated words"
+        return f"{self.corpus}, {self.split}: {self.true_words} true, {self.hallucinated_words} hallucinated words"
 
 
 def write(out: Path, report: HallucinationReport, config: AnalysisConfig) -> None:

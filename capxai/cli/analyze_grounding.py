@@ -30,6 +30,8 @@ COLUMNS = {
     "BLEU-4": "bleu_4",
     "objects": "objects_per_caption",
 }
+COMPARED = ("chair_i", "recall", "cider", "objects_per_caption")
+"""Figures whose differences fit on a screen; the report has all."""
 
 Calibrate = Annotated[
     str | None,
@@ -107,23 +109,28 @@ def _print_report(report: GroundingReport) -> None:
     if report.rare():
         print_line(f"Too rare for a threshold of their own, all categories' is used: {', '.join(report.rare())}.")
     print_line(f"{report.corpus}, {report.split}, {report.model}: {report.pictures} pictures.")
-    names = {name: key for name, key in COLUMNS.items() if key in report.figures["plain"]}
-    rows = [(name, *(_interval(row[key]) for key in names.values())) for name, row in report.figures.items()]
+    names = {name: key for name, key in COLUMNS.items() if any(key in row for row in report.figures.values())}
+    rows = [(name, *(_interval(row.get(key)) for key in names.values())) for name, row in report.figures.items()]
     print_table("", ("decoding", *names), rows)
+    compared = {name: key for name, key in names.items() if key in COMPARED}
     print_table(
         "",
-        ("difference", *names),
-        [(name, *(_difference(row[key]) for key in names.values())) for name, row in report.differences.items()],
+        ("difference", *compared),
+        [(name, *(_difference(row.get(key)) for key in compared.values())) for name, row in report.differences.items()],
     )
     rates = ", ".join(f"{name} {rate:.1%}" for name, rate in report.rates.items())
     print_line(f"Object words of the plain captions that a veto forbids: {rates}; random as often as {found.measure}.")
     print_line("In brackets: bootstrap intervals over pictures (95 %); * the interval of a difference does not hold 0.")
 
 
-def _interval(found: Estimate) -> str:
+def _interval(found: Estimate | None) -> str:
+    if found is None:
+        return "-"
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def _difference(found: Difference) -> str:
+def _difference(found: Difference | None) -> str:
+    if found is None:
+        return "-"
     mark = " *" if found.low > 0 or found.high < 0 else ""
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{mark}"

@@ -127,7 +127,7 @@ def read_grounding(folder: Path, weights_sha256: str, lexicon_sha256: str, name:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
-            f"'{path}' cannot be read: {_reason(error)}. Expected what 'capxai analyze grounding' writes. Calibrate again: {command} --force"
+            f"'{path}' cannot be read: {_reason(error)}. Expected what 'capxai analyze grounding' writes. Calibrate: {command} --force"
         ) from error
     if grounding.weights_sha256 != weights_sha256:
         raise ModelError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
+
+import numpy as np
 
 from capxai.config import Config
 from capxai.evaluate.bootstrap import Difference, Estimate, difference, estimate
@@ -13,7 +14,7 @@ from capxai.files import write_json_atomically
 from capxai.recipes.analysis.experiment import Experiment
 from capxai.recipes.grounding import FEWEST, GROUNDING_FILE, Grounding
 from capxai.recipes.record import write_record
-from capxai.recipes.study_figures import SplitJudge
+from capxai.recipes.study_figures import Measured, SplitJudge
 from capxai.types import JsonObject
 
 SCHEMA = 1
@@ -31,7 +32,8 @@ class GroundingReport:
         split: The measured split.
         pictures: Pictures that were measured.
         grounding: The thresholds.
-        figures: By kind of decoding ("plain", the measure, "probability", "random"), its figures; see `study_figures.FIGURES`.
+        figures: By kind of decoding ("plain", the measure, "probability", "random"), its figures; see `study_figures.FIGURES`. CHAIRi is
+            left out where no object is named.
         differences: By "A - B", the paired difference of each figure.
         rates: Share of the plain captions' object words that each veto forbids; "random" forbids at the rate of the measure.
         provenance: Settings, versions and hashes.
@@ -80,22 +82,18 @@ def report_of(
     captions: Mapping[str, Mapping[int, str]],
     rates: dict[str, float],
 ) -> GroundingReport:
-    """Measure all captions on the same draws of pictures, and compare every later kind of decoding with every earlier one."""
+    """Measure all captions on the same draws of pictures.
+
+    Everything is compared with what is first, plain decoding, and what is second, the veto, with the controls after it.
+    """
     measured = {name: judge.measure(texts) for name, texts in captions.items()}
     figures = {
-        name: {key: estimate(value, found.draws[key]) for key, value in found.values.items()}
+        name: {key: estimate(value, found.draws[key]) for key, value in found.values.items() if _defined(found, key)}
         for name, found in measured.items()
     }
-    differences = {
-        f"{second} - {first}": {
-            key: difference(
-                (measured[second].values[key], measured[second].draws[key]),
-                (measured[first].values[key], measured[first].draws[key]),
-            )
-            for key in measured[first].values
-        }
-        for first, second in combinations(measured, 2)
-    }
+    plain, ours, *controls = measured
+    pairs = [(name, plain) for name in (ours, *controls)] + [(ours, name) for name in controls]
+    differences = {f"{one} - {other}": _compare(measured[one], measured[other]) for one, other in pairs}
     return GroundingReport(
         work.name,
         work.corpus.name,
@@ -107,6 +105,19 @@ def report_of(
         rates,
         work.provenance(),
     )
+
+
+def _compare(one: Measured, other: Measured) -> dict[str, Difference]:
+    return {
+        key: difference((value, one.draws[key]), (other.values[key], other.draws[key]))
+        for key, value in one.values.items()
+        if _defined(one, key) and _defined(other, key)
+    }
+
+
+def _defined(found: Measured, key: str) -> bool:
+    """Tell whether a figure is defined: CHAIRi of captions that name no object is not."""
+    return not np.isnan(found.draws[key]).all()
 
 
 def write(out: Path, report: GroundingReport, captions: Mapping[str, Mapping[int, str]], config: Config) -> None:

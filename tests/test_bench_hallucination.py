@@ -117,6 +117,7 @@ def test_costs_by_hand() -> None:
     one = costs["all_words_over_explain"]
     assert (one.over.seconds, one.over.fastest, one.over.cpu_seconds) == (2 / 2, 1.5 / 1, 3 / 2)
     assert one.paired == pytest.approx(1.1)  # of 1.5, 1 and 1.1
+    assert one.paired_cpu == 1.5
     assert costs["all_words_over_explain_with_caption_given"].paired == 2
     assert costs["object_words_over_explain"].paired == 0.25  # of 0.5, 0.25 and 0.125
     made = BenchHallucinationReport("x", 3, 10, 3, {}, costs, None, {})

@@ -66,10 +66,10 @@ def _print(report: BenchHallucinationReport) -> None:
     print_table("Seconds a picture", ("", "median", "fastest", "slowest", "CPU"), rows)
     print_line("")
     compared = [
-        (name.replace("_", " "), *map(_figure, (one.over.seconds, one.paired, one.over.fastest, one.over.cpu_seconds)))
+        (name.replace("_", " "), *map(_figure, (one.over.seconds, one.paired, one.over.fastest, one.paired_cpu)))
         for name, one in report.costs.items()
     ]
-    print_table("Compared", ("", "by medians", "turn by turn", "by fastest", "by CPU time"), compared)
+    print_table("Compared", ("", "by medians", "turn by turn", "by fastest", "turn by turn, CPU time"), compared)
     print_line(f"All words may cost {report.target:g}: {'reached' if report.reached else 'missed'} (turn by turn).")
     if report.memory is not None:
         settled, end = report.memory["settled"], report.memory["end"]

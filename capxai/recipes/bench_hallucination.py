@@ -66,14 +66,16 @@ class Cost:
     Attributes:
         over: By medians, fastest turns and processor time.
         paired: Median of the quotients of turns that followed each other, which is the figure for a busy machine.
+        paired_cpu: The same of the time of all threads, which counts nobody else's work: the figure for an overloaded one.
     """
 
     over: Ratio
     paired: float
+    paired_cpu: float
 
     def to_json(self) -> JsonObject:
         """Return the cost as JSON."""
-        return {**asdict(self.over), "paired": self.paired}
+        return {**asdict(self.over), "paired": self.paired, "paired_cpu": self.paired_cpu}
 
 
 @dataclass(frozen=True)
@@ -204,11 +206,12 @@ def _costs(times: Times) -> dict[str, Cost]:
         "all_words_over_explain_with_caption_given": (known.ALL_WORDS, known.GIVEN),
         "object_words_over_explain": (known.OBJECT_WORDS, known.EXPLAIN),
     }
-    measured = {name: Measurement.of(found) for name, found in times.items()}
-    return {
-        name: Cost(
-            Ratio.of(measured[one], measured[other]),
-            statistics.median(a[0] / b[0] for a, b in zip(times[one], times[other], strict=True)),
-        )
-        for name, (one, other) in pairs.items()
-    }
+    return {name: _cost(times[one], times[other]) for name, (one, other) in pairs.items()}
+
+
+def _cost(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> Cost:
+    wall, cpu = (
+        statistics.median(mine[clock] / theirs[clock] for mine, theirs in zip(one, other, strict=True))
+        for clock in (0, 1)
+    )
+    return Cost(Ratio.of(Measurement.of(one), Measurement.of(other)), wall, cpu)

@@ -68,6 +68,11 @@ class DetectorConfig(AnalysisConfig):
             found.append("The detector reads relevance of 'lrp' alone. Leave method away.")
         return found
 
+    def identity(self) -> JsonObject:
+        """Return the settings that measured words depend on; what is done with them changes none."""
+        later = ("calibrate", "calibration_pictures", "groups", "threshold", "install")
+        return {name: value for name, value in super().identity().items() if name not in later}
+
     @property
     def folder(self) -> Path:
         """The folder of the model."""

@@ -42,13 +42,18 @@ class Prototypes:
 
     @classmethod
     def fit(cls, regions: Values, categories: Sequence[str], present: NDArray[np.bool_]) -> Prototypes:
-        """Average the regions (n, C) of the true words of each category."""
+        """Average the regions (n, C) of the true words of each category; five digits are kept, which a file holds exactly."""
         deviation = regions.std(0)
         mean, scale = regions.mean(0), np.where(deviation > 1e-12, deviation, 1.0)
         standardized, kinds = (regions - mean) / scale, np.asarray(categories, dtype=np.str_)
         named = [str(kind) for kind in np.unique(kinds) if int(((kinds == kind) & present).sum()) >= FEWEST]
-        centers = [standardized[(kinds == kind) & present].mean(0) for kind in named]
-        return cls(mean, scale, tuple(named), np.array(centers).reshape(-1, regions.shape[1]))
+        centers = [_short(standardized[(kinds == kind) & present].mean(0)) for kind in named]
+        return cls(
+            np.array(_short(mean)),
+            np.array(_short(scale)),
+            tuple(named),
+            np.array(centers).reshape(-1, regions.shape[1]),
+        )
 
     def scores(self, regions: Values, categories: Sequence[str]) -> Values:
         """Return the cosine with the own prototype, and its lead over the best other one, (n, 2); NaN where there is none."""
@@ -61,7 +66,7 @@ class Prototypes:
         return self.categories.index(category) if category in self.categories else -1
 
     def to_json(self) -> JsonObject:
-        """Return the prototypes as JSON, with five digits that count."""
+        """Return the prototypes as JSON."""
         return {
             "mean": _short(self.mean),
             "scale": _short(self.scale),
@@ -124,4 +129,5 @@ def _leads(cosines: Values, own: NDArray[np.int64]) -> Values:
 
 
 def _short(values: Values) -> list[float]:
+    """Keep the digits that count."""
     return [float(f"{value:.{_DIGITS}g}") for value in values]

@@ -112,16 +112,19 @@ def _print_hallucination(report: HallucinationReport) -> None:
         "In brackets: bootstrap intervals over pictures (95 %). AUC: true words are class 1; below 0.5, larger means hallucinated."
     )
     print_line(
-        "in advance: before anything was measured. best of N: owes part of its area to being chosen. by halves: the best on one half of "
-        "the pictures, measured on the other."
+        "in advance: before anything was measured. best of N: owes part of its area to being chosen. by halves: the best of each column "
+        "on one half of the pictures, measured on the other."
     )
 
 
 def _rows(report: HallucinationReport) -> list[tuple[str, ...]]:
-    """Return three rows for each group: the statistic that was fixed in advance, the best one, and what choosing is worth."""
+    """Return the rows of each group: the statistic that was fixed in advance, the best ones of both areas, and what choosing is worth."""
     rows: list[tuple[str, ...]] = []
     for group, found in report.groups.items():
-        for chosen, name in (("in advance", found.fixed), (f"best of {found.tried}", found.best)):
+        kinds = {"in advance": found.fixed, f"best of {found.tried}": found.best}
+        if found.best_within not in (None, found.best):
+            kinds["best within words"] = found.best_within
+        for chosen, name in kinds.items():
             score = report.statistics[name or found.fixed]  # there is a best one wherever there are areas
             shown = score.name.removeprefix(f"{group} ")
             rows.append(("" if rows and rows[-1][0] == group else group, chosen, shown, *_areas(score)))

@@ -78,10 +78,10 @@ def run(config: FaithfulnessConfig, reporter: Reporter = SILENT) -> Faithfulness
 
     Raises:
         CapxaiError: The model, the corpus or the device cannot be used, or there is a report already.
-        CorpusError: The split has no instances, or there is no word to measure.
+        CorpusError: The split has no picture, or there is no word to measure.
         RelevanceError: There is no such method, or none that gives what is asked for.
     """
-    with experiment(config, reporter) as work:
+    with experiment(config, reporter, needs_objects=False) as work:
         measurement = _Measurement(work, config)
         report = _report(work, config, work.collect(measurement, config.methods()))
         if config.out is not None and work.group.main:

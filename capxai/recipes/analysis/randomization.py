@@ -74,10 +74,10 @@ def run(config: RandomizationConfig, reporter: Reporter = SILENT) -> Randomizati
 
     Raises:
         CapxaiError: The model, the corpus or the device cannot be used, or there is a report already.
-        CorpusError: The split has no instances, or no caption names an object.
+        CorpusError: The split has no picture, or no caption names an object.
         RelevanceError: There is no such method, or none that gives what is asked for.
     """
-    with experiment(config, reporter) as work:
+    with experiment(config, reporter, needs_objects=False) as work:
         cascade = Cascade(work.model, config.draw, config.seed)
         measurement = _Measurement(work, config, cascade)
         report = _report(work, config, cascade.stages, work.collect(measurement, config.methods()))

@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -30,7 +31,6 @@ SETTINGS = (
     "figure_splits=",
     "threads=1",  # steps this small wait for each other more than they compute
 )
-PARTS = ("captions", "instances")
 
 needs_photographs = pytest.mark.skipif(
     not (COCO / "annotations" / "captions_train2017.json").is_file(),
@@ -45,7 +45,7 @@ class Photographs:
     Attributes:
         folder: Where everything lies.
         corpus: Corpus whose split "train" the model knows by heart.
-        held_out: Corpus whose split "val" it has never seen.
+        held_out: Corpus whose splits "val" and "test" it has never seen.
         model: The model folder.
         features: The encoder's features of the training pictures.
         captions: COCO's caption file, cut down to the training pictures.
@@ -76,10 +76,10 @@ def learn_photographs(folder: Path) -> Photographs:
     """Prepare photographs, extract their features and train a captioner on them until it knows their captions."""
     made = Photographs(
         *(folder / name for name in ("", "corpus", "held-out", "run", "features.h5")),
-        _cut(folder, "train", "captions"),
+        folder / "captions_train.json",
     )
-    _prepare(folder, "train", made.corpus)
-    _prepare(folder, "val", made.held_out)
+    _prepare(folder, made.corpus, train=("train2017", 0, PICTURES))
+    _prepare(folder, made.held_out, val=("val2017", 0, PICTURES // 2), test=("val2017", PICTURES // 2, PICTURES))
     run("extract-features", "--corpus", made.corpus, "--out", made.features)
     settings = [word for item in SETTINGS for word in ("--set", item)]
     source = ("--corpus", made.corpus, "--features", made.features)
@@ -87,23 +87,24 @@ def learn_photographs(folder: Path) -> Photographs:
     return made
 
 
-def _prepare(folder: Path, split: str, out: Path) -> None:
-    captions, instances = (_cut(folder, split, part) for part in PARTS)
-    run(
-        *("prepare", "coco", "--captions", f"{split}={captions}", "--instances", f"{split}={instances}"),
-        *("--images", f"{split}={COCO / f'{split}2017'}", "--set", "minimum_count=1", "--out", out),
+def _prepare(folder: Path, out: Path, **splits: tuple[str, int, int]) -> None:
+    """Make a corpus of splits, each of a run of pictures (from, to) of a part of COCO."""
+    sources: list[object] = []
+    for split, (part, first, last) in splits.items():
+        for kind in ("captions", "instances"):
+            path = folder / f"{kind}_{split}.json"
+            path.write_text(json.dumps(_cut(kind, part, first, last)))
+            sources += [f"--{kind}", f"{split}={path}"]
+        sources += ["--images", f"{split}={COCO / part}"]
+    run("prepare", "coco", *sources, "--set", "minimum_count=1", "--out", out)
+
+
+def _cut(kind: str, part: str, first: int, last: int) -> Any:
+    """Cut a file of annotations down to some of its pictures, whatever the size of the data set."""
+    content, captions = (
+        json.loads((COCO / "annotations" / f"{name}_{part}.json").read_bytes()) for name in (kind, "captions")
     )
-
-
-def _cut(folder: Path, split: str, part: str) -> Path:
-    """Cut a file of annotations down to the first pictures, whatever the size of the data set."""
-    path = folder / f"{part}_{split}2017.json"
-    if path.is_file():
-        return path
-    captions = json.loads((COCO / "annotations" / f"captions_{split}2017.json").read_bytes())
-    kept = {image["id"] for image in captions["images"][:PICTURES]}
-    content = captions if part == "captions" else json.loads((COCO / "annotations" / path.name).read_bytes())
+    kept = {image["id"] for image in captions["images"][first:last]}
     content["images"] = [image for image in content["images"] if image["id"] in kept]
     content["annotations"] = [item for item in content["annotations"] if item["image_id"] in kept]
-    path.write_text(json.dumps(content))
-    return path
+    return content

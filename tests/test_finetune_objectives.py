@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +67,7 @@ class Batch:
     targets: Tensor
     first: int
     whole: Whole
+    total: int | None = None
 
     def share(self, first: int, count: int) -> Batch:
         part = slice(first, first + count)
@@ -352,6 +354,23 @@ def test_lrp_inference_takes_the_place_of_the_plain_loss_beside_the_penalty() ->
     both, number = replace(counterfactual(mentions()), as_it_is=inference)(model, memory, batch())
     assert number == words and float(improved) != pytest.approx(float(plain), rel=1e-3)
     assert float(both - alone) == pytest.approx(0.6 * float(improved - plain), rel=1e-9)
+
+
+def test_a_reward_takes_the_place_of_the_plain_loss_beside_the_penalty() -> None:
+    model, regions = small_model("mh-fc").eval(), features(count=3)
+    memory = model.remember(regions)
+
+    def losses(objective: Any) -> tuple[float, float]:
+        torch.manual_seed(3)
+        loss, words = objective(model, memory, batch())
+        return float(loss), words
+
+    critical = SelfCritical(lambda rows, captions: torch.arange(len(captions)).double())
+    plain, rewarded = losses(CrossEntropy()), losses(critical)
+    alone, both = losses(counterfactual(mentions())), losses(replace(counterfactual(mentions()), as_it_is=critical))
+    assert both[1] == rewarded[1]
+    # The mention of each caption is the same whatever is drawn before it: captions of this batch name one object each.
+    assert both[0] - alone[0] == pytest.approx(0.6 * (rewarded[0] - plain[0]), rel=1e-6)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,8 @@ from capxai.finetune.regions import ChosenWords, Origin, RegionMethod, by_lrp, m
 from capxai.models.captioner import Captioner
 from capxai.models.state import HeadInputs, Memory
 
-LossOfPictures = Callable[[Captioner, Memory, Captions], tuple[Tensor, int]]
+LossOfPictures = Callable[[Captioner, Memory, Any], tuple[Tensor, float]]
+"""The summed loss of a share of a batch of pictures as they are, and the number of words that it is summed over."""
 
 LEAST_PROBABILITY = 1e-6
 """Floor in the logarithm."""
@@ -32,7 +34,7 @@ LEAST_PROBABILITY = 1e-6
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """The objective ``lrp-counterfactual``, its controls with another `RegionMethod`, and its union with LRP inference.
+    """The objective ``lrp-counterfactual``, its controls with another `RegionMethod`, and its unions with LRP inference and rewards.
 
     loss = (1 - mu) L(y | picture) + kappa N + mu U + rho CE(y' | picture without the object), with L the loss of the picture as it is,
     N and U the means of -log(q) and of -log(1 - q'), where q and q' are the sums of p over the words that begin a name of the category,
@@ -46,7 +48,7 @@ class Counterfactual:
         penalty: mu in [0, 1].
         other_reference: rho, weight of the reference that does not name the object.
         emphasis: kappa, weight of naming the object where it is seen, beyond what L gives it.
-        as_it_is: L, summed over the words of a share of a batch, and the number of these.
+        as_it_is: L: the cross-entropy, or what else fine-tuning can make small (LRP inference, a reward).
     """
 
     mentions: ObjectMentions
@@ -57,7 +59,7 @@ class Counterfactual:
     emphasis: float = 0.0
     as_it_is: LossOfPictures = field(default_factory=CrossEntropy)
 
-    def __call__(self, model: Captioner, memory: Memory, batch: Captions) -> tuple[Tensor, int]:
+    def __call__(self, model: Captioner, memory: Memory, batch: Captions) -> tuple[Tensor, float]:
         """Return this share's part of the loss times the words of the batch, and the number of words in the share."""
         pad = model.vocabulary.pad
         loss, words = self.as_it_is(model, memory, batch)

@@ -134,6 +134,10 @@ def _inference_and_counterfactual(materials: Materials) -> Counterfactual:
     return materials.counterfactual(by_lrp, _lrp(materials))
 
 
+def _scst_and_counterfactual(materials: Materials) -> Counterfactual:
+    return materials.counterfactual(by_lrp, materials.self_critical())
+
+
 def _true_boxes(materials: Materials) -> Counterfactual:
     config = materials.config
     weights = (config.penalty, config.other_reference, config.emphasis)
@@ -159,6 +163,7 @@ register("lrp-omega-opposed", "lrp with relevance of the other sign: a control",
 register("lrp-gradient-x-input", "lrp with gradient x input", partial(_lrp, relevance=gradient_times_input))
 register("lrp-counterfactual", "unlearn words whose regions are hidden", partial(_counterfactual, find_regions=by_lrp))
 register("lrp-inference-counterfactual", "lrp and lrp-counterfactual in one loss", _inference_and_counterfactual)
+register("scst-counterfactual", "scst and lrp-counterfactual in one loss", _scst_and_counterfactual, rewards=True)
 register(
     "gradient-x-input-counterfactual",
     "the same, regions by gradient x input",

@@ -12,6 +12,7 @@ from torch import nn
 from capxai.config import run_record
 from capxai.evaluate.lexicon import coco_lexicon
 from capxai.evaluate.lexicon_file import read_lexicon
+from capxai.finetune.counterfactual import Counterfactual
 from capxai.models.captioner import Captioner
 from capxai.models.decoding import DecodingOptions
 from capxai.models.folder import WEIGHTS_HASH
@@ -147,7 +148,7 @@ class FineTuning:
 
     def _more(self, updates: int) -> JsonObject:
         """Return what the log says beside loss and figures: the updates so far and, where there is one, the reward."""
-        objective = self._objective
+        objective = self._objective.as_it_is if isinstance(self._objective, Counterfactual) else self._objective
         rewards = mean_rewards(objective, self._place.group) if isinstance(objective, SelfCritical) else {}
         return {"updates": updates, **rewards}
 

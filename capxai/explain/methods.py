@@ -49,12 +49,14 @@ class Maps:
         regions: (W, K), or None.
         words: (W, T), or None.
         kept: (W, 3) float64 as in `Attribution`, or None for methods that conserve nothing.
+        spread: Whether the pixels are nothing but the regions, upsampled.
     """
 
     pixels: Tensor | None = None
     regions: Tensor | None = None
     words: Tensor | None = None
     kept: Tensor | None = None
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def _cam(request: Request) -> Tensor:
 def grad_cam(request: Request) -> Maps:
     """Grad-CAM at the encoder's output, upsampled. It says nothing about preceding words."""
     cam = _cam(request)
-    return Maps(upsample(request.readings, cam), cam)
+    return Maps(upsample(request.readings, cam), cam, spread=True)
 
 
 def guided_grad_cam(request: Request) -> Maps:
@@ -221,7 +223,7 @@ def attention(request: Request) -> Maps:
     words = request.words
     weights = torch.stack([step.attention for step in request.readings.unroll()], 1).detach()[words.rows, words.places]
     regions = weights if weights.dim() == 2 else weights.mean(1)
-    return Maps(upsample(request.readings, regions), regions)
+    return Maps(upsample(request.readings, regions), regions, spread=True)
 
 
 def random(request: Request) -> Maps:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from capxai.evaluate.correctness import Placement, place, score_methods
@@ -110,13 +109,12 @@ def _rows(readings: Readings, method: str, maps: Maps, levels: Sequence[Level]) 
 
     A method whose pixels are nothing but its regions, spread, has one row.
     """
-    spread = None if maps.regions is None else upsample(readings, maps.regions)
-    pixels = maps.pixels if maps.pixels is not None else spread
-    is_spread = pixels is None or (spread is not None and torch.equal(pixels, spread))
-    if pixels is not None and ("pixels" in levels or is_spread):
-        yield method, _array(pixels)
-    if spread is not None and "regions" in levels and not is_spread:
-        yield method + REGIONS, _array(spread)
+    if maps.pixels is not None and ("pixels" in levels or maps.spread):
+        yield method, _array(maps.pixels)
+    if maps.regions is not None and "regions" in levels and not maps.spread:
+        spread = upsample(readings, maps.regions)
+        if spread is not None:
+            yield method + REGIONS, _array(spread)
 
 
 def _array(maps: Tensor) -> FloatArray:

@@ -29,8 +29,6 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 NameWord = Literal["first", "last"]
 QUANTILES = (5, 25, 50, 75, 95)
 """Percent."""
-SPREAD = ("grad-cam", "attention")
-"""Methods whose pixels are their regions, spread."""
 ALWAYS_ONE = ("mean", "positive mean", "absolute mean", "sum")
 """What attention weights cannot vary in, since they sum to 1."""
 
@@ -68,7 +66,7 @@ def word_statistics(
     logits = table["logit"]
     seen = look if "pixels" in levels else replace(look, readings=replace(look.readings, images=None, tape=None))
     for name, maps in seen.maps(words, usable(methods, levels), options):
-        table |= method_statistics(name, maps, _levels(name, maps, levels), logits)
+        table |= method_statistics(name, maps, _levels(maps, levels), logits)
     columns = [values.tolist() for values in table.values()]
     return [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -171,11 +169,11 @@ def map_statistics(values: Tensor) -> Table:
     return {**table, **{f"quantile {percent}": _quantile(ordered, percent / 100) for percent in QUANTILES}}
 
 
-def _levels(name: str, maps: Maps, levels: Sequence[Level]) -> dict[str, Tensor]:
-    """Return the maps to measure, the same levels for every word of every picture; those of `SPREAD` have one where both are asked for."""
+def _levels(maps: Maps, levels: Sequence[Level]) -> dict[str, Tensor]:
+    """Return the maps to measure, the same levels for every word of every picture; spread regions count once."""
     chosen: dict[str, Tensor | None] = {level: getattr(maps, level) for level in LEVELS if level in levels}
     found = {level: values for level, values in chosen.items() if values is not None}
-    if len(found) == len(LEVELS) and name in SPREAD:
+    if len(found) == len(LEVELS) and maps.spread:
         del found["pixels"]
     return found
 

@@ -97,8 +97,8 @@ class FinetuneConfig:
     all_words: bool = False
     temperature: float = 1.0
     lexicon: Path | None = None
-    penalty: float = 0.4
-    other_reference: float = 0.5
+    penalty: float = 0.1
+    other_reference: float = 0.0
     emphasis: float = 0.0
     hidden_share: float = 0.15
     updates: int | None = None

@@ -59,6 +59,8 @@ GROUP_EXAMPLES = (
     "capxai analyze faithfulness --pictures 20",
     "capxai analyze randomization --pictures 5",
     "capxai analyze hallucination --split robust-val --method lrp --report --out hallucination",
+    "capxai analyze detector --pictures 0 --out detector",
+    "capxai analyze grounding --pictures 50",
 )
 HELP = "Measure whether explanations are right, and whether they tell hallucinated words from true ones."
 

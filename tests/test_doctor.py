@@ -70,6 +70,7 @@ def test_torch_and_torchvision_of_different_builds(monkeypatch: pytest.MonkeyPat
     assert "--index-url https://download.pytorch.org/whl/cpu" in check.advice
     assert _find(report.works, "VGG16 and ResNet encoders").status == "fail"
     assert _find(report.works, "train on the built-in corpus").status != "fail"
+    assert _find(report.works, "analyze explanations and detect hallucinations").status != "fail"
     assert report.can_explain
 
 
@@ -79,6 +80,7 @@ def test_without_torch_nothing_works_and_nothing_breaks(monkeypatch: pytest.Monk
     assert not report.can_explain
     assert "No module named 'torch'" in _find(report.checks, "torch").found
     assert _find(report.works, "train on the built-in corpus").status == "fail"
+    assert _find(report.works, "analyze explanations and detect hallucinations").status == "fail"
 
 
 def test_the_metrics_that_work(monkeypatch: pytest.MonkeyPatch) -> None:

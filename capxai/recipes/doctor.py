@@ -225,6 +225,7 @@ def _abilities(probes: Mapping[str, JsonObject], checks: tuple[Check, ...]) -> t
     return (
         explain,
         ability("train on the built-in corpus", state["torch"], state["pycocotools"], state["free disk"]),
+        ability("analyze explanations and detect hallucinations", state["torch"], state["pycocotools"]),
         ability("VGG16 and ResNet encoders", state["torch"], state["torchvision"]),
         ability("ImageNet weights without internet", state["ImageNet weights"]),
         *metric_abilities(state),

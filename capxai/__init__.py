@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from capxai.explain.explainer import explain
     from capxai.models.folder import load
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = ["__version__", "explain", "load"]
 

@@ -24,9 +24,11 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 # What makes a command small enough for a test. Nothing else about it is changed.
 SHORTER = {
-    "--size 5000": "--size 40",
+    "--size 5000": "--size 200",
     "capxai train": "capxai train --set encoder_epochs=1 --set decoder_epochs=1 --set hidden_size=16 --set embedding_size=16",
     "--pictures 200": "--pictures 3",
+    "--pictures 20 ": "--pictures 2 ",
+    "--set updates=20": "--set updates=1 --set timed_steps=1",
     "capxai finetune --model": "capxai finetune --set updates=2 --model",
     "--repeat 3": "--repeat 1 --size small",
     "/data/coco": "coco-archives",

@@ -137,7 +137,9 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
     return float(torch.cat([(one[name] - other[name]).flatten() for name in one]).norm())
 
 
-@pytest.mark.parametrize("objective", ["lrp-omega-random", "lrp-counterfactual", "random-counterfactual", "scst"])
+@pytest.mark.parametrize(
+    "objective", ["lrp-omega-random", "lrp-counterfactual", "random-counterfactual", "scst", "scst-counterfactual"]
+)
 def test_a_batch_in_parts_teaches_the_same(corpus: Path, examples: Examples, objective: str) -> None:
     config = FinetuneConfig(objective=objective, all_words=True)
     whole, parts = (tune(corpus, examples, "mh-fc", config, number) for number in (1, 3))

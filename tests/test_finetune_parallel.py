@@ -59,7 +59,7 @@ def tune(folder: Path, objective: str, processes: int) -> list[dict[str, object]
     return [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("objective", ["lrp-counterfactual", "lrp-omega-random"])
+@pytest.mark.parametrize("objective", ["lrp-counterfactual", "lrp-omega-random", "scst-counterfactual"])
 def test_two_processes_give_the_loss_curve_of_one(folder: Path, objective: str) -> None:
     alone, shared = tune(folder, objective, 1), tune(folder, objective, 2)
     assert [line["epoch"] for line in shared] == [0, 1, 2]

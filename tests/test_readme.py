@@ -28,7 +28,7 @@ SHORTER = {
     "capxai train": "capxai train --set encoder_epochs=1 --set decoder_epochs=1 --set hidden_size=16 --set embedding_size=16",
     "--pictures 200": "--pictures 3",
     "--pictures 20 ": "--pictures 2 ",
-    "--pictures 24": "--pictures 2 --size small --set memory=no",
+    "--pictures 48": "--pictures 2 --size small --set memory=no",
     "--set seeds=0,1,2": "--set seeds=0",
     "--set updates=150": "--set updates=1 --set timed_steps=1",
     "capxai finetune --model": "capxai finetune --set updates=2 --model",
